@@ -59,11 +59,12 @@ class PodFault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:
-    """A new version of *service* is rolled out, with a setting that cannot work; repair rolls it back."""
+    """A new version of a service is rolled out in which the address of a dependency is wrong; repair rolls it back.
 
-    service: str
-    broken: str
-    """The dependency the new version cannot reach: its target is wrong."""
+    *edges* says whose and which; as with faults, edges that do not exist under a step are passed over there.
+    """
+
+    edges: tuple[Edge, ...]
     at: float = 0.0
 
 
@@ -87,7 +88,9 @@ class Scenario:
     edge_faults: tuple[EdgeFault, ...] = ()
     pod_faults: tuple[PodFault, ...] = ()
     rollouts: tuple[Rollout, ...] = ()
-    rates: Mapping[str, float] = field(default_factory=lambda: {"view-balance": 30.0, "lock-account": 8.0, "fees": 12.0})
+    rates: Mapping[str, float] = field(
+        default_factory=lambda: {"view-balance": 30.0, "lock-account": 8.0, "fees": 12.0}
+    )
     """Requests per (real) second and journey."""
     customers: int = 60
     newcomers: float = 0.05

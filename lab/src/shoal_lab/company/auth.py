@@ -1,0 +1,80 @@
+"""auth: issues tokens, introspects them, serves the keys they are signed with. Users are in its own database."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from typing import Any
+
+from fastapi import Body
+
+from shoal_lab.company.answers import RefusedError, needing
+from shoal_lab.company.app import App, counted, declare, web
+from shoal_lab.company.database import Database
+from shoal_lab.company.settings import UNGUARDED_QUERY, PodSettings
+from shoal_lab.company.tokens import Signer, Verifier
+
+
+def password_hash(user: str, password: str) -> str:
+    """PBKDF2 with the user's name as salt; few rounds, since a lab logs in hundreds of customers at once."""
+    return hashlib.pbkdf2_hmac("sha256", password.encode(), user.encode(), 1_000).hex()
+
+
+def create(settings: PodSettings) -> App:
+    """The service, declared and wired."""
+    service = declare(settings)
+    db = Database(settings.targets["database"])
+    database = service.dependency(
+        "database",
+        target=settings.targets["database"],
+        required_to_start=settings.remedies.guarded,
+        **settings.policies(timeout=0.3, careless=UNGUARDED_QUERY),
+    )
+    service.journey("issue-token", routes=["POST /token"], needs=[database])
+    service.journey("introspect", routes=["POST /introspect"], needs=[database])
+    service.journey("keys", routes=["GET /jwks"], needs=[])
+
+    @database.check(every=5.0, timeout=1.0)
+    async def select_one() -> None:
+        await db.select_one()
+
+    @database.guard
+    async def one(query: str, *values: object) -> Any:
+        return await db.one(query, *values)
+
+    signer: Signer | None = None
+
+    async def keys() -> Signer:
+        # Read once and kept, so that keys are served while the database is away.
+        nonlocal signer
+        if signer is None:
+            row = await one("SELECT id, pem FROM signing_keys ORDER BY id LIMIT 1")
+            signer = Signer(row["id"], row["pem"])
+        return signer
+
+    app = web(settings, db)
+
+    @app.post("/token")
+    async def token(user: str = Body(), password: str = Body()) -> dict[str, str]:
+        with needing("database"):
+            row = await one("SELECT password FROM users WHERE name = $1 AND active", user)
+            signing = await keys()
+        if row is None or not hmac.compare_digest(row["password"], password_hash(user, password)):
+            raise RefusedError(401, "unknown user or wrong password")
+        return {"token": signing.sign(user)}
+
+    @app.post("/introspect")
+    async def introspect(token: str = Body(embed=True)) -> dict[str, object]:
+        with needing("database"):
+            user = Verifier((await keys()).jwks()).user(token)
+            row = await one("SELECT active FROM users WHERE name = $1", user) if user else None
+        if row is None or not row["active"]:
+            return {"active": False}
+        return {"active": True, "user": user}
+
+    @app.get("/jwks")
+    async def jwks() -> dict[str, Any]:
+        with needing("database"):
+            return (await keys()).jwks()
+
+    return App(service=service, asgi=counted(app, service))

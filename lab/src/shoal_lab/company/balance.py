@@ -1,0 +1,43 @@
+"""balance: what an account holds. Balances are in its own database."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shoal_lab.company.answers import RefusedError, needing
+from shoal_lab.company.app import App, counted, declare, web
+from shoal_lab.company.database import Database
+from shoal_lab.company.settings import UNGUARDED_QUERY, PodSettings
+
+
+def create(settings: PodSettings) -> App:
+    """The service, declared and wired."""
+    service = declare(settings)
+    db = Database(settings.targets["database"])
+    database = service.dependency(
+        "database",
+        target=settings.targets["database"],
+        required_to_start=settings.remedies.guarded,
+        **settings.policies(timeout=0.3, careless=UNGUARDED_QUERY),
+    )
+    service.journey("read-balance", routes=["GET /balances/{user}"], needs=[database])
+
+    @database.check(every=5.0, timeout=1.0)
+    async def select_one() -> None:
+        await db.select_one()
+
+    @database.guard
+    async def cents_of(user: str) -> Any:
+        return await db.one("SELECT cents FROM balances WHERE owner = $1", user)
+
+    app = web(settings, db)
+
+    @app.get("/balances/{user}")
+    async def read(user: str) -> dict[str, object]:
+        with needing("database"):
+            row = await cents_of(user)
+        if row is None:
+            raise RefusedError(404, f"no account of {user}")
+        return {"user": user, "balance": f"{row['cents'] / 100:.2f}"}
+
+    return App(service=service, asgi=counted(app, service))

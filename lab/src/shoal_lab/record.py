@@ -36,7 +36,16 @@ class Sample:
 
 
 EventKind = Literal[
-    "fault", "repair", "ready", "unready", "restart", "started", "killed", "rollout", "rollout-complete", "rollout-stalled"
+    "fault",
+    "repair",
+    "ready",
+    "unready",
+    "restart",
+    "started",
+    "killed",
+    "rollout",
+    "rollout-complete",
+    "rollout-stalled",
 ]
 
 

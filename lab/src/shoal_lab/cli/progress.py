@@ -37,7 +37,9 @@ class Progress:
 
     def note(self, text: str) -> None:
         """Something worth a line of its own has happened."""
-        self._console.print(f"[dim]{time.monotonic() - self._began:6.1f} s[/dim]  {text}", highlight=False)
+        self._console.print(
+            f"[dim]{time.monotonic() - self._began:6.1f} s[/dim]  {text}", highlight=False, soft_wrap=True
+        )
 
     def doing(self, text: str, *, seconds: float | None = None) -> None:
         """What is going on from now on, and how long it will take if that is known."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from fastapi import FastAPI
-from shoal.integrations.asgi import JourneyMiddleware, ProbeRoutes
 
 import shoal
+from shoal.integrations.asgi import JourneyMiddleware, ProbeRoutes
 from shoal_lab.company import answers
 from shoal_lab.company.settings import REQUESTS_AT_ONCE, PodSettings
 

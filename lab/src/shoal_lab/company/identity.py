@@ -7,7 +7,6 @@ import contextlib
 from typing import Any
 
 from shoal.service import Dependency, Service
-
 from shoal_lab.company.answers import RefusedError, needing
 from shoal_lab.company.http import Peer
 from shoal_lab.company.settings import PodSettings

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import FastAPI, Header
-from shoal.service import Service
 
+from shoal.service import Service
 from shoal_lab.company.answers import RefusedError, needing
 from shoal_lab.company.database import Database
 from shoal_lab.company.identity import Identity

@@ -9,8 +9,6 @@ import asyncpg
 from shoal_lab.company.auth import password_hash
 from shoal_lab.company.tokens import new_key
 
-PASSWORD = "correct horse"  # noqa: S105  the password of every customer of a company that does not exist
-
 _TABLES = {
     "auth": (
         "CREATE TABLE users (name text PRIMARY KEY, password text NOT NULL, active boolean NOT NULL DEFAULT true)",
@@ -21,14 +19,14 @@ _TABLES = {
 }
 
 
-async def seed(service: str, dsn: str, customers: Sequence[str]) -> None:
-    """Create and fill the tables of one service's database."""
+async def seed(service: str, dsn: str, customers: Sequence[str], *, password: str) -> None:
+    """Create and fill the tables of one service's database; *password* is that of every customer."""
     connection = await asyncpg.connect(dsn, timeout=10.0)
     try:
         for statement in _TABLES[service]:
             await connection.execute(statement)
         if service == "auth":
-            users = [(name, password_hash(name, PASSWORD)) for name in customers]
+            users = [(name, password_hash(name, password)) for name in customers]
             await connection.copy_records_to_table("users", records=users, columns=("name", "password"))
             await connection.execute("INSERT INTO signing_keys VALUES ('key-1', $1)", new_key())
         elif service == "balance":

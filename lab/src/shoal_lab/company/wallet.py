@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import FastAPI, Header
-from shoal.service import Service
 
+from shoal.service import Service
 from shoal_lab.company.answers import UnavailableError, needing
 from shoal_lab.company.app import App, counted, declare, web
 from shoal_lab.company.events import BALANCE_VIEWED, HEALTHCHECK, Events

@@ -9,6 +9,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
@@ -74,7 +75,7 @@ def by_phase(readings: Sequence[Counter[Series]]) -> dict[Phase, Counter[Series]
     """Totals at the begin and at the end of each phase -> what was counted within each."""
     return {
         phase: Counter({key: count - earlier[key] for key, count in later.items() if count != earlier[key]})
-        for phase, earlier, later in zip(PHASES, readings, readings[1:], strict=True)
+        for phase, (earlier, later) in zip(PHASES, pairwise(readings), strict=True)
     }
 
 

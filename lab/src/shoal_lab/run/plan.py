@@ -65,9 +65,8 @@ def check(scenario: Scenario, steps: Sequence[Step]) -> None:
         for fault in (*scenario.edge_faults, *scenario.rollouts):
             if not existing(fault.edges, company):
                 edges = ", ".join(f"'{edge}'" for edge in fault.edges)
-                raise UsageError(
-                    f"scenario {scenario.name}: no edge {edges} under {step.name}; there are {', '.join(_edges(company))}"
-                )
+                known = ", ".join(_edges(company))
+                raise UsageError(f"scenario {scenario.name}: no edge {edges} under {step.name}; there are {known}")
             if isinstance(fault, EdgeFault) and fault.kind == "errors":
                 _check_http(scenario, fault, company)
         for pod_fault in scenario.pod_faults:

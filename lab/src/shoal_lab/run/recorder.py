@@ -21,6 +21,17 @@ class Recorder:
         """The load begins now: this is second 0."""
         self._zero = asyncio.get_running_loop().time()
 
+    def end(self) -> None:
+        """What comes now is the end of the step, not part of it: nothing is told any more."""
+        self._tell = lambda _text: None
+
+    @property
+    def zero(self) -> float:
+        """Second 0 on the event loop's clock."""
+        if self._zero is None:
+            raise RuntimeError("the load has not begun; call begin() first")
+        return self._zero
+
     def now(self) -> float:
         """Seconds since `begin`."""
         return asyncio.get_running_loop().time() - (self._zero or 0.0)

@@ -143,6 +143,9 @@ class Breaker:
             if self._successes >= self._settings.successes_to_close:
                 self.transitions["closed"] += 1
                 self._become_closed()
+                # The trials are all that is known of the time since; a health of "unknown" would be untrue.
+                self.window.advance(now)
+                self.window.first[self.window.at] += self._settings.successes_to_close
 
     def failed(self, ticket: int, now: float) -> None:
         """The attempt with this ticket failed."""

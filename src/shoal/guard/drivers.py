@@ -45,8 +45,8 @@ def sync_driver(pipeline: Pipeline, *, clock: Clock, sleep: Sleep) -> SyncCall:
             while True:
                 try:
                     value = fn(*args, **kwargs)
-                    if type(value) is CoroutineType:
-                        _refuse(value)
+                    if hasattr(type(value), "__await__"):
+                        _refuse(value, fn)
                 except Exception as error:
                     step = pipeline.failed(
                         ticket, error, attempt=attempt, began=at, now=now(), until=until, wall=wall(), shelf=shelf
@@ -140,7 +140,9 @@ def async_driver(pipeline: Pipeline, *, timeout: float, clock: Clock, sleep: Asy
     return call
 
 
-def _refuse(coroutine: CoroutineType[Any, Any, Any]) -> None:
+def _refuse(awaitable: object, fn: Callable[..., Any]) -> None:
     # Taken for an answer, it would be a success each time, and the breaker would never open (danielfm/pybreaker#7).
-    coroutine.close()
-    raise TypeError(f"run() cannot await {coroutine.__qualname__}; use arun(), or decorate an `async def`")
+    if isinstance(awaitable, CoroutineType):
+        awaitable.close()
+    name = getattr(fn, "__qualname__", repr(fn))
+    raise TypeError(f"{name} returned something to await; use arun(), or decorate an `async def`")

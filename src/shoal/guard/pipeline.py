@@ -134,11 +134,14 @@ class Pipeline:
             self.cancelled(ticket)
             return None
         kind = "throttled" if outcome is Outcome.THROTTLE else error_type(error)
+        # What asks the error something comes before the lock: an error's properties are foreign code.
+        repeatable = self.retry.allows(error, outcome, since=began)
+        asked = retry_after(error, wall=wall) if outcome is Outcome.THROTTLE else None
+        words = _in_words(error)
         with self.lock:
-            self._record(ticket, error, outcome, kind, now)
-            repeatable = self.retry.allows(error, outcome, since=began)
+            self._record(ticket, outcome, kind, words, now)
             if repeatable and attempt < self.retry.attempts:
-                wait = self._wait(error, outcome, attempt=attempt, now=now, until=until, wall=wall)
+                wait = self._wait(outcome, attempt=attempt, asked=asked, now=now, until=until)
                 if wait is not None:
                     self.counters.retries_by_error[kind] += 1
                     self.counters.backoff_seconds += wait
@@ -210,7 +213,7 @@ class Pipeline:
             error.add_note(f"shoal: classify= of guard {self.name!r} raised {mistake!r}; counted as a failure")
             return Outcome.FAIL
 
-    def _record(self, ticket: int, error: Exception, outcome: Outcome, kind: ErrorType, now: float) -> None:
+    def _record(self, ticket: int, outcome: Outcome, kind: ErrorType, words: str, now: float) -> None:
         if kind == "timeout":
             self.counters.attempts_timeout += 1
         else:
@@ -220,16 +223,13 @@ class Pipeline:
         else:
             self.breaker.failed(ticket, now)
         self._last_at = now
-        self._last_error = _in_words(error)
+        self._last_error = words
 
-    def _wait(
-        self, error: Exception, outcome: Outcome, *, attempt: int, now: float, until: float, wall: float
-    ) -> float | None:
+    def _wait(self, outcome: Outcome, *, attempt: int, asked: float | None, now: float, until: float) -> float | None:
         """Seconds to wait before the next attempt, or None: there will be none. Charges the budget last."""
         if self.breaker.closed_ticket is None:
             # Opened just now, or this was a trial: trials are there to find out, not to get one caller through.
             return None
-        asked = retry_after(error, wall=wall) if outcome is Outcome.THROTTLE else None
         wait = self.retry.wait(attempt, outcome, rng=self._rng, at_least=asked or 0.0)
         if now + wait >= until:
             return None

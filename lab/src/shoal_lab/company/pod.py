@@ -54,11 +54,16 @@ def _bound(port: int) -> socket.socket:
     return sock
 
 
+def block(seconds: float) -> None:
+    """Do what a careless handler does: wait on the event loop. Of Python, so that the stall report names it."""
+    time.sleep(seconds)
+
+
 def _listen_to_the_lab(app: App, loop: asyncio.AbstractEventLoop) -> None:
     for line in sys.stdin:
         order, _, argument = line.strip().partition(" ")
         if order == "block-loop":
-            loop.call_soon_threadsafe(time.sleep, float(argument))
+            loop.call_soon_threadsafe(block, float(argument))
         else:
             loop.call_soon_threadsafe(app.order, order)
     os._exit(1)

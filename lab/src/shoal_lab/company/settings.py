@@ -19,8 +19,8 @@ UNGUARDED_QUERY = 60.0
 # Platform seconds. shoal's default of 60 suits a dependency that is called now and then; what is called ten times a
 # second by each pod is asked again sooner, since three trial calls every 15 s are no load, and customers wait for them.
 LONGEST_OPEN = 15.0
-# A pod serves so many requests at once, as a pool of workers would; what is above is answered 503.
-REQUESTS_AT_ONCE = 40
+# A pod serves so many requests at once, as twelve worker threads would; what is above is answered 503.
+REQUESTS_AT_ONCE = 12
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -101,7 +101,9 @@ class End(asyncio.Protocol):
         if not self._finished:
             self._finished = True
             if self._transport is not None and not self._transport.is_closing():
-                self._transport.write_eof()
+                # The peer may have gone a moment ago; asyncio tells so by connection_lost, in its next turn.
+                with contextlib.suppress(OSError):
+                    self._transport.write_eof()
 
     def close(self) -> None:
         """Close when everything is sent."""

@@ -21,8 +21,8 @@ class FaultProxy:
     """Stands between a caller and its dependency on 127.0.0.1, and loses it the dependency when told to.
 
     `name` is the edge in messages ("wallet/0 -> auth"), `target` where the dependency is. *rng* decides which requests
-    suffer from `errors`. What is called here, except `stop`, takes effect before it returns; call it on the thread of
-    the event loop.
+    suffer from `errors`. Faults take effect at once (connections are reset on the event loop's next turn); call this
+    class on the loop's own thread only.
 
     On a `kafka` edge the brokers' addresses in answers are replaced by more ports of this proxy, so that the fault
     covers all brokers; *target* is one of them to begin with.

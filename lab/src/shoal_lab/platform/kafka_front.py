@@ -44,6 +44,8 @@ class Front:
             task = asyncio.create_task(_Connection(reader, writer, groups).serve(broker))
             connections.add(task)
             task.add_done_callback(connections.discard)
+            # Here, since a task that is cancelled before its first step does nothing at all.
+            task.add_done_callback(lambda _: writer.transport.abort())
 
         return cls(await asyncio.start_server(accept, "127.0.0.1", 0), connections)
 
@@ -68,24 +70,21 @@ class _Connection:
 
     async def serve(self, broker: tuple[str, int]) -> None:
         """Pass on until either side ends; then both do."""
-        sides = [self._writer]
-        pumps: list[asyncio.Task[None]] = []
         try:
             answers, requests = await asyncio.open_connection(*broker)
-            sides.append(requests)
-            pumps += [asyncio.create_task(self._ask(requests)), asyncio.create_task(_copy(answers, self._writer))]
-            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         except OSError:
             # The broker is gone already: the client sees its connection end, as it should.
             return
+        pumps = [asyncio.create_task(self._ask(requests)), asyncio.create_task(_copy(answers, self._writer))]
+        try:
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for pump in pumps:
                 pump.cancel()
-            for side in sides:
-                side.transport.abort()
-            await asyncio.gather(*pumps, return_exceptions=True)
+            requests.transport.abort()
             for group in self._groups.values():
                 group.forget(self)
+            await asyncio.gather(*pumps, return_exceptions=True)
 
     async def _ask(self, broker: asyncio.StreamWriter) -> None:
         while True:
@@ -154,21 +153,22 @@ def read_group_request(frame: bytes) -> GroupRequest | None:
     and SyncGroup, key 14, before version 4).
     """
     try:
-        key, version, _ = struct.unpack_from(">hhi", frame)
+        key, version = struct.unpack_from(">hh", frame)
         if not (key == _JOIN_GROUP and version < 6) and not (key == _SYNC_GROUP and version < 4):
             return None
-        _, at = _text(frame, 8)
+        _client, at = _text(frame, 8)
         group, rest = _text(frame, at)
         if key == _JOIN_GROUP:
+            struct.unpack_from(">i", frame, rest)
             return GroupRequest(kind="join", group=group, rest=rest)
-        # The generation, then the member, from version 3 on its static name as well, and how many assignments it makes.
-        _, at = _text(frame, rest + 4)
+        # The generation, the member, from version 3 on the member's static name, and the assignments it makes.
+        _member, at = _text(frame, rest + 4)
         if version >= 3:
-            _, at = _text(frame, at)
+            _name, at = _text(frame, at)
         (assignments,) = struct.unpack_from(">i", frame, at)
     except (struct.error, UnicodeDecodeError):
         return None
-    return GroupRequest(kind="lead" if assignments else "ask", group=group, rest=rest)
+    return GroupRequest(kind="lead" if assignments > 0 else "ask", group=group, rest=rest)
 
 
 def shortened(frame: bytes, request: GroupRequest) -> bytes:
@@ -183,5 +183,5 @@ _JOIN_GROUP, _SYNC_GROUP = 11, 14
 def _text(frame: bytes, at: int) -> tuple[str, int]:
     """A string and where it ends; a length of -1 says that there is none."""
     (length,) = struct.unpack_from(">h", frame, at)
-    end = at + 2 + max(length, 0)
-    return frame[at + 2 : end].decode(), end
+    (text,) = struct.unpack_from(f"{max(length, 0)}s", frame, at + 2)
+    return text.decode(), at + 2 + len(text)

@@ -152,8 +152,14 @@ def _check(dsn: str) -> None:
     try:
         parts = urlsplit(dsn)
         host, port, options = parts.hostname, parts.port, parse_qs(parts.query)
-    except ValueError as error:
-        raise UsageError(f"--dsn {_redacted(dsn)} cannot be read ({error}); {_SHAPE}") from error
+        readable = "@" not in parts.path + parts.query + parts.fragment
+    except ValueError:
+        readable = False
+    if not readable:
+        # What Python has against it would quote pieces of the password.
+        raise UsageError(
+            f"--dsn {_redacted(dsn)} cannot be read; {_SHAPE}, with / ? # @ and : in a password as %2F %3F %23 %40 %3A"
+        )
     if parts.scheme not in ("postgresql", "postgres"):
         raise UsageError(f"--dsn {_redacted(dsn)} does not begin with postgresql://; {_SHAPE}")
     if not host or port == 0 or "," in parts.netloc or options.keys() & {"host", "port", "service"}:

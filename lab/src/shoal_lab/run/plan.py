@@ -38,8 +38,9 @@ def timetable(scenario: Scenario, time_scale: float) -> Timetable:
     fault_at = scenario.phases.before
     repair_at = fault_at + scenario.phases.during
     end = repair_at + scenario.phases.after
+    faults: tuple[Fault, ...] = (*scenario.edge_faults, *scenario.pod_faults, *scenario.rollouts)
     actions = []
-    for fault in (*scenario.edge_faults, *scenario.pod_faults, *scenario.rollouts):
+    for fault in faults:
         begins = min(fault_at + fault.at, repair_at)
         lasts = None if isinstance(fault, Rollout) else fault.lasts
         ends = repair_at if lasts is None else min(begins + lasts, repair_at)
@@ -62,7 +63,8 @@ def check(scenario: Scenario, steps: Sequence[Step]) -> None:
     """Refuse a scenario that names something the company does not have under these steps. Raises UsageError."""
     for step in steps:
         company = deployed(step)
-        for fault in (*scenario.edge_faults, *scenario.rollouts):
+        on_edges: tuple[EdgeFault | Rollout, ...] = (*scenario.edge_faults, *scenario.rollouts)
+        for fault in on_edges:
             if not existing(fault.edges, company):
                 edges = ", ".join(f"'{edge}'" for edge in fault.edges)
                 known = ", ".join(_edges(company))

@@ -12,7 +12,7 @@ import aiohttp
 from shoal_lab.company.manifest import JOURNEYS
 from shoal_lab.errors import LabError, PlatformError
 from shoal_lab.load import Customers, LoadGenerator, fetch_tokens, schedule
-from shoal_lab.record import PHASES, Phase, Sample, StepRecord
+from shoal_lab.record import PHASES, EventKind, Phase, Sample, StepRecord
 from shoal_lab.run.cluster import Cluster
 from shoal_lab.run.counters import PodCounters, Series, by_phase, dependency_counts, journey_counts
 from shoal_lab.run.lag import LagMeter
@@ -90,7 +90,7 @@ class StepRun:
 
     async def _do(self, action: Action) -> None:
         fault, begins = action.fault, action.what == "begin"
-        what = "fault" if begins else "repair"
+        what: EventKind = "fault" if begins else "repair"
         if isinstance(fault, EdgeFault):
             (self._cluster.network.begin if begins else self._cluster.network.end)(fault)
             for edge in fault.edges:

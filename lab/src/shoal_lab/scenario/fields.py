@@ -98,10 +98,8 @@ class Fields:
 
     def optional_number(self, key: str, *, above: float) -> float | None:
         """A number, or `None` if the key is absent."""
-        return self.number(key, above=above) if key in self._table else self._absent(key)
-
-    def _absent(self, key: str) -> None:
         self._asked.add(key)
+        return self.number(key, above=above) if key in self._table else None
 
     def whole(self, key: str, *, default: int, least: int, most: int) -> int:
         """A whole number in the given range."""

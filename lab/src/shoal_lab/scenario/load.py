@@ -9,7 +9,7 @@ from pathlib import Path
 
 from shoal_lab.errors import UsageError
 from shoal_lab.scenario.fields import Fields
-from shoal_lab.scenario.model import Edge, EdgeFault, Phases, PodFault, Rollout, Scenario
+from shoal_lab.scenario.model import Edge, EdgeFault, FaultKind, Phases, PodFault, Rollout, Scenario
 
 _FILES = files("shoal_lab.scenario") / "files"
 _SUFFIX = ".toml"
@@ -81,7 +81,8 @@ def parse(text: str, *, name: str, source: str) -> Scenario:
 
 
 def _edge_fault(fields: Fields) -> EdgeFault:
-    kind = fields.choice("kind", ("down", "hang", "slow", "errors"))
+    kinds: tuple[FaultKind, ...] = ("down", "hang", "slow", "errors")
+    kind: FaultKind = fields.choice("kind", kinds)
     fault = EdgeFault(
         edges=tuple(_edge(fields, text) for text in fields.texts("edges")),
         kind=kind,

@@ -21,9 +21,10 @@ OnEndpoints = Callable[[str, list[tuple[str, int]]], None]
 class Deployment:
     """Keeps *replicas* pods of a template running, and replaces them step by step when it gets another template.
 
-    Stands for the deployment controller, the endpoint controller and the kubelets of the nodes the pods run on. The
-    kubelets start with it: a probe whose period is longer than they have been up begins at a random moment within it
-    (K2), from *rng*, so that pods started together are not probed in step.
+    Stands for the deployment controller, the endpoint controller and the kubelets of the nodes the pods run on. Their
+    nodes have been up for long: the first probe of a pod comes at once, and pods made together are probed in step (K1).
+    With *rng* the kubelets start with the deployment: a probe whose period is longer than they have been up begins at a
+    random moment within it (K2).
 
     Durations of the template and of *strategy* are platform seconds, divided by *time_scale*. *record* hears what
     happens; *on_endpoints* is called on each change of the addresses that get traffic.
@@ -55,7 +56,7 @@ class Deployment:
         self._record = record
         self._on_endpoints = on_endpoints
         self._time_scale = time_scale
-        self._rng = rng or random.Random()
+        self._rng = rng
         self._began = asyncio.get_running_loop().time()
         self._pods: list[Pod] = []
         self._addresses: list[tuple[str, int]] = []
@@ -232,7 +233,9 @@ class Deployment:
         return [pod.state for pod in self._pods]
 
     def _phase(self, period: float) -> float:
-        return self._rng.uniform(0.0, period) if period > self._platform_time() else 0.0
+        if self._rng is None or period <= self._platform_time():
+            return 0.0
+        return self._rng.uniform(0.0, period)
 
     def _platform_time(self) -> float:
         return (asyncio.get_running_loop().time() - self._began) * self._time_scale

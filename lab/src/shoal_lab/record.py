@@ -120,6 +120,15 @@ class StepRecord:
             return "before"
         return "during" if at < self.repair_at else "after"
 
+    def phase_of_sample(self, sample: Sample) -> Phase:
+        """The phase a request belongs to: that in which it was due, except that the fault has what it struck in flight.
+
+        Otherwise a request that was due a moment before would count against the time when nothing was wrong.
+        """
+        if sample.at < self.fault_at < sample.at + sample.latency:
+            return "during"
+        return self.phase_of(sample.at)
+
     def bounds(self, phase: Phase) -> tuple[float, float]:
         """First and last moment of a phase."""
         return {

@@ -173,6 +173,7 @@ class Breaker:
         """Seconds until another attempt may be admitted, if nothing is heard of those that are out."""
         if self.state == "open":
             return max(0.0, self._opens_at - now)
+        # One loop in C over floats: no other thread changes the leases meanwhile, so a rejection needs no lock.
         return max(0.0, min(self._leases.values(), default=now) - now)
 
     def _too_many(self, now: float) -> bool:

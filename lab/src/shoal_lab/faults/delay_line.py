@@ -33,9 +33,7 @@ class DelayLine:
         return self._chunks[0][0]
 
     def put(self, chunk: bytes | None, *, due: float) -> None:
-        """Add a chunk; it is never due before those already here."""
-        if self._chunks:
-            due = max(due, self._chunks[-1][0])
+        """Add a chunk, behind those already here; it leaves when it is due and they are gone."""
         self._chunks.append((due, chunk))
         self.size += len(chunk or b"")
 

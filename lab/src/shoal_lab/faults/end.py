@@ -53,14 +53,13 @@ class Owner(Protocol):
 class End(asyncio.Protocol):
     """Reads only while no reason to hold remains. It starts held, until the other end is there too."""
 
-    __slots__ = ("_finished", "_held", "_owner", "_transport", "is_full", "is_lost")
+    __slots__ = ("_finished", "_held", "_owner", "_transport", "is_lost")
 
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
         self._transport: asyncio.Transport | None = None
         self._held = Hold.OPENING
         self._finished = False
-        self.is_full = False
         self.is_lost = False
 
     @property
@@ -130,11 +129,9 @@ class End(asyncio.Protocol):
         return True  # what the other end still sends goes on to flow
 
     def pause_writing(self) -> None:
-        self.is_full = True
         self._owner.full(self)
 
     def resume_writing(self) -> None:
-        self.is_full = False
         self._owner.roomy(self)
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -37,7 +37,6 @@ and Fetch 12 to 15, which are not rewritten."""
 
 # From this version on entries are a compact array and end in tagged fields; the header of the answer stays the old one.
 _FLEXIBLE_API_VERSIONS = 3
-_UNSUPPORTED_VERSION = 35
 _ENTRY = struct.Struct(">hhh")
 _CORRELATION = 4
 
@@ -90,8 +89,11 @@ def _cap_versions(version: int, body: bytes) -> bytes:
     capped = bytearray(body)
     reader = BytesIO(body)
     (error,) = struct.unpack(">h", reader.read(2))
-    # A broker that does not know the version of the request answers in version 0.
-    flexible = version >= _FLEXIBLE_API_VERSIONS and error != _UNSUPPORTED_VERSION
+    if error:
+        # The broker does not know this version of the request and says which it knows, in a layout that differs from
+        # broker to broker; the client asks again.
+        return body
+    flexible = version >= _FLEXIBLE_API_VERSIONS
     count = UnsignedVarInt32.decode(reader) - 1 if flexible else struct.unpack(">i", reader.read(4))[0]
     if count < 0:
         raise ValueError(f"{count} APIs")

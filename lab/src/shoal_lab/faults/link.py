@@ -116,8 +116,6 @@ class Link:
     def roomy(self, end: End) -> None:
         """Read from the other again."""
         self._other(end).release(Hold.PEER_FULL)
-        if end is self.caller:
-            self._move()
 
     def lost(self, end: End, error: Exception | None) -> None:
         """One end is gone: so is the other, in the same way."""
@@ -164,9 +162,9 @@ class Link:
             self._rearm()
 
     def _move(self) -> None:
-        """Send what is due, as far as the caller takes it."""
+        """Send what is due. A caller that does not read holds the target, so that the line bounds what waits here."""
         now = self._loop.time()
-        while not self._frozen and not self.caller.is_full and self._line.ready(now=now):
+        while not self._frozen and self._line.ready(now=now):
             chunk = self._line.take()
             if chunk is None:
                 self._finish_caller()
@@ -180,5 +178,5 @@ class Link:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._line and not self._frozen and not self.caller.is_full:
+        if self._line and not self._frozen:
             self._timer = self._loop.call_at(self._line.due, self._move)

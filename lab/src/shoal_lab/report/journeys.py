@@ -68,7 +68,7 @@ def series(samples: Sequence[Sample], *, started: float, ended: float) -> Series
 def journey_report(record: StepRecord, journey: str) -> JourneyReport:
     """Everything about one journey of a step.
 
-    * `availability`, `p50_s`, `p99_s`, `sent`: by the phase in which each request was due.
+    * `availability`, `p50_s`, `p99_s`, `sent`: by phase, see `StepRecord.phase_of_sample`.
     * `answers`: over the whole step, see `kinds_of_answers`.
     * `seen_by_pods`: requests the pods' own counters saw, whatever came of them.
     * `outcomes`, `causes`: what the pods made of them; causes are those of failed and shed requests only.
@@ -78,7 +78,7 @@ def journey_report(record: StepRecord, journey: str) -> JourneyReport:
       not well before the fault.
     """
     samples = [sample for sample in record.samples if sample.journey == journey]
-    phases = by_phase(lambda phase: [sample for sample in samples if record.phase_of(sample.at) == phase])
+    phases = by_phase(lambda phase: [sample for sample in samples if record.phase_of_sample(sample) == phase])
     shares = by_phase(lambda phase: availability(phases[phase]))
     well_before = [journey] if (shares["before"] or 0.0) >= WELL else []
     dark = dark_stretches(samples, since=record.fault_at, until=record.ended)

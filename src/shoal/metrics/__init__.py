@@ -5,10 +5,10 @@ package keeps and prints it. Only the standard library is needed; the text is wh
 """
 
 from .cells import OTHER, Cells
-from .text import CONTENT_TYPE, exposition
 from .family import Family, Kind
 from .histogram import LATENCY_BUCKETS, Histogram
 from .registry import Registry, Source
+from .text import CONTENT_TYPE, exposition
 
 __all__ = [
     "CONTENT_TYPE",

@@ -69,7 +69,7 @@ class Link:
 
     def to_caller(self, data: bytes) -> None:
         """Send to the caller, late if the edge is slow."""
-        if not self._latency and not self._line:
+        if not self._latency:  # and so the line is empty
             self.caller.write(data)
             return
         self._delay(data)
@@ -78,7 +78,7 @@ class Link:
 
     def finish_caller(self) -> None:
         """Tell the caller that no more will come, after what is on its way."""
-        if self._latency or self._line:
+        if self._latency:
             self._delay(None)
         else:
             self._finish_caller()

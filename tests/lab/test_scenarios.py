@@ -215,7 +215,7 @@ async def test_one_bad_replica_is_where_a_deep_probe_is_right() -> None:
 
 
 async def test_a_stuck_consumer_is_seen_by_liveness_and_not_by_a_deep_probe() -> None:
-    steps = await play("stuck-consumer", "deep", "shallow", phases=replace(PHASES, during=240))
+    steps = await play("stuck-consumer", "deep", "shallow", phases=replace(PHASES, during=360))
 
     assert steps["deep"]["services"]["activity"]["restarts"] == 0
     assert steps["deep"]["consumer_lag"]["during"] > 20

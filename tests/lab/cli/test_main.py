@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from shoal_lab.cli import main
+from shoal_lab.cli.arguments import parser
+from shoal_lab.cli.main import _further_options
 from shoal_lab.ladder import STEPS
 from shoal_lab.scenario import built_in_names
 
@@ -84,3 +86,9 @@ def test_a_broken_scenario_file_is_named(tmp_path: Path, capsys: pytest.CaptureF
     assert main(["run", os.fspath(path)]) == 2
 
     assert "no edge 'auth -> redis' under deep; there are auth -> database" in capsys.readouterr().err
+
+
+def test_running_it_again_never_tells_the_password() -> None:
+    arguments = parser().parse_args(["run", "auth-outage", "--dsn", "postgresql://me:secret@h/d", "--rate", "5"])
+
+    assert _further_options(arguments) == ["--rate", "5", "--dsn", "DSN"]

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from shoal_lab.record import Sample, StepRecord
 from shoal_lab.report import Report, print_text
+from shoal_lab.report.rerun import command
 
 GOLDEN = Path(__file__).parent / "golden"
 TIMES = "\N{MULTIPLICATION SIGN}"
@@ -159,6 +160,15 @@ def test_how_to_run_it_again_can_be_pasted(made_report: Make) -> None:
     again = text[text.index("Again\n") + len("Again\n") :]
     assert " ".join(again.replace("\\\n", " ").split()) == (
         "shoal lab run auth-outage --ladder deep,shallow,guarded,cached,stateless-auth,split --seed 1 --time-scale 10"
+    )
+
+
+def test_running_it_again_keeps_the_file_and_the_further_options(made_report: Make) -> None:
+    report = made_report("deep")
+    report = {**report, "source": "my scenarios/mine.toml", "options": ["--rate", "20"]}
+
+    assert command(report) == (
+        "shoal lab run 'my scenarios/mine.toml' --ladder deep --seed 1 --time-scale 10 --rate 20"
     )
 
 

@@ -69,6 +69,7 @@ def _run(arguments: argparse.Namespace) -> None:
         time_scale=settings.time_scale,
         parts=result.parts,
         when=datetime.now(UTC),
+        options=_further_options(arguments),
     )
     if arguments.out is not None:
         (arguments.out / "run.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
@@ -89,6 +90,18 @@ async def _until_told(scenario: Scenario, settings: Settings, progress: Progress
     for number in (signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, signal.raise_signal, signal.SIGINT)
     return await run(scenario, settings, progress)
+
+
+def _further_options(arguments: argparse.Namespace) -> list[str]:
+    """What else shaped the run. A DSN may hold a password, so only that there was one is said."""
+    words: list[str] = []
+    if arguments.rate is not None:
+        words += ["--rate", f"{arguments.rate:g}"]
+    if arguments.kafka is not None:
+        words += ["--kafka", arguments.kafka]
+    if arguments.dsn is not None:
+        words += ["--dsn", "DSN"]
+    return words
 
 
 def _make_directory(path: Path) -> None:

@@ -114,4 +114,4 @@ def _beat(service: shoal.Service, settings: PodSettings) -> Callable[[], None]:
     # The article's liveness says "the process runs"; from `shallow` on it is about the work of this process.
     if settings.remedies.readiness == "deep":
         return lambda: None
-    return service.heartbeat("consumer", stalled_after=settings.platform(60.0)).beat
+    return service.heartbeat("consumer", stalled_after=settings.platform(30.0)).beat

@@ -24,11 +24,13 @@ def build_report(
     time_scale: float,
     parts: Mapping[str, str],
     when: datetime,
+    options: Sequence[str] = (),
 ) -> Report:
     """The JSON document of one run (see `schemas/lab-run.schema.json`): plain dicts, lists, strings and numbers.
 
     *records* are the steps in the order they are to be shown. *time_scale* says how many seconds of a cluster pass in
-    one wall second. *parts* names what really ran (`{"postgresql": "15.9"}`). *when* must know its time zone.
+    one wall second. *options* are further words of the command line, for those who want to run it again. *parts* names
+    what really ran (`{"postgresql": "15.9"}`). *when* must know its time zone.
     Raises ValueError when there is no record, when two are of one step, or when *when* is naive.
     """
     names = [record.step for record in records]
@@ -47,6 +49,8 @@ def build_report(
         when=when.isoformat(timespec="seconds"),
         time_scale=time_scale,
         seed=seed,
+        source=scenario.source or scenario.name,
+        options=list(options),
         parts=dict(parts),
         steps={record.step: step_report(record, journeys=tuple(scenario.rates)) for record in records},
     )

@@ -9,9 +9,9 @@ from .shape import Report
 
 def command(report: Report) -> str:
     """The command line that runs the same scenario under the same steps again."""
-    words = ["shoal", "lab", "run", report["scenario"], "--ladder", ",".join(report["steps"])]
+    words = ["shoal", "lab", "run", report["source"], "--ladder", ",".join(report["steps"])]
     words += ["--seed", str(report["seed"]), "--time-scale", f"{report['time_scale']:g}"]
-    return shlex.join(words)
+    return shlex.join([*words, *report["options"]])
 
 
 def command_lines(report: Report, width: int) -> list[str]:

@@ -113,5 +113,7 @@ class Report(TypedDict):
     when: str
     time_scale: float
     seed: int
+    source: str
+    options: list[str]
     parts: dict[str, str]
     steps: dict[str, StepReport]

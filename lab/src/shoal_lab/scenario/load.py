@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
@@ -25,7 +26,7 @@ def load(name: str) -> Scenario:
     if name.endswith(_SUFFIX):
         path = Path(name)
         try:
-            return parse(path.read_text(encoding="utf-8"), name=path.stem, source=name)
+            return replace(parse(path.read_text(encoding="utf-8"), name=path.stem, source=name), source=name)
         except FileNotFoundError:
             raise UsageError(f"scenario file {name} does not exist") from None
         except (OSError, UnicodeDecodeError) as error:
@@ -70,6 +71,7 @@ def parse(text: str, *, name: str, source: str) -> Scenario:
         rates={journey: rates.number(journey, default=rate, least=0) for journey, rate in default.rates.items()},
         customers=top.whole("customers", default=default.customers, least=1, most=400),
         newcomers=top.number("newcomers", default=default.newcomers, least=0, most=1),
+        source=name,
     )
     for fields in (phases, rates, top):
         fields.finish()

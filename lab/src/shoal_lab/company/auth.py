@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from typing import Any
 
@@ -11,13 +10,9 @@ from fastapi import Body
 from shoal_lab.company.answers import RefusedError, needing
 from shoal_lab.company.app import App, counted, declare, web
 from shoal_lab.company.database import Database
+from shoal_lab.company.passwords import password_hash
 from shoal_lab.company.settings import UNGUARDED_QUERY, PodSettings
 from shoal_lab.company.tokens import Signer, Verifier
-
-
-def password_hash(user: str, password: str) -> str:
-    """PBKDF2 with the user's name as salt; few rounds, since a lab logs in hundreds of customers at once."""
-    return hashlib.pbkdf2_hmac("sha256", password.encode(), user.encode(), 1_000).hex()
 
 
 def create(settings: PodSettings) -> App:

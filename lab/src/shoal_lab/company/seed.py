@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import asyncpg
 
-from shoal_lab.company.auth import password_hash
+from shoal_lab.company.passwords import password_hash
 from shoal_lab.company.tokens import new_key
 
 _TABLES = {

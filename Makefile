@@ -11,14 +11,15 @@ help:          ## this list
 install: .venv/installed ## the virtual environment in .venv, every version pinned with hashes
 
 .venv/installed: requirements/dev.txt requirements/build.txt pyproject.toml lab/pyproject.toml
-	$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit(f"shoal needs Python 3.11 or newer, {sys.executable} is {v[0]}.{v[1]}: make PYTHON=python3.12")'
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . -e lab
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit(f"shoal needs Python 3.11 or newer, {sys.executable} is {v[0]}.{v[1]}: make PYTHON=python3.12")'
+	@echo "installing into .venv, about a minute"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . -e lab
 	@touch $@
 
 lab: install   ## the payment company under an outage of auth: deep, shallow and guarded, side by side
-	$(BIN)/shoal lab run auth-outage --ladder deep,shallow,guarded --out out
+	@$(BIN)/shoal lab run auth-outage --ladder deep,shallow,guarded --out out
 
 test: install  ## the tests
 	$(BIN)/python -m pytest

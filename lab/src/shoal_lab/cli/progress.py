@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
+
+_INDENT = len("   0.0 s  ")
 
 
 class Progress:
@@ -37,9 +41,10 @@ class Progress:
 
     def note(self, text: str) -> None:
         """Something worth a line of its own has happened."""
-        self._console.print(
-            f"[dim]{time.monotonic() - self._began:6.1f} s[/dim]  {text}", highlight=False, soft_wrap=True
-        )
+        first, *rest = textwrap.wrap(text, max(20, self._console.width - _INDENT)) or [""]
+        self._console.print(f"[dim]{time.monotonic() - self._began:6.1f} s[/dim]  {escape(first)}", highlight=False)
+        for line in rest:
+            self._console.print(" " * _INDENT + escape(line), highlight=False)
 
     def doing(self, text: str, *, seconds: float | None = None) -> None:
         """What is going on from now on, and how long it will take if that is known."""

@@ -37,7 +37,7 @@ from shoal_lab.run.network import Network
 from shoal_lab.run.plan import deployed, existing
 from shoal_lab.run.recorder import Recorder
 from shoal_lab.run.settings import Settings
-from shoal_lab.scenario import Rollout, Scenario
+from shoal_lab.scenario import Edge, Rollout, Scenario
 
 # The kubelet's defaults, as most manifests leave them; startup asks often, so that a pod is up when it is up.
 PROBES = Probes(
@@ -188,13 +188,17 @@ class Cluster:
         name = f"{service}/{replica}"
         return next((pod for pod in self._deployments[service].pods if pod.name == name), None)
 
+    def existing(self, edges: Sequence[Edge]) -> list[Edge]:
+        """Those of *edges* that there are under this step."""
+        return existing(edges, self._company)
+
     def replicas(self) -> dict[str, int]:
         """Replicas wanted of each service."""
         return {workload.service: workload.replicas for workload in self._company.values()}
 
     async def roll_out(self, rollout: Rollout) -> None:
         """Begin to roll out a version whose address of a dependency is wrong."""
-        for edge in existing(rollout.edges, self._company):
+        for edge in self.existing(rollout.edges):
             workload = self._company[edge.caller]
             await self._deployments[edge.caller].roll_out(
                 self._template(workload, revision="2", broken=edge.dependency)
@@ -202,7 +206,7 @@ class Cluster:
 
     async def roll_back(self, rollout: Rollout) -> None:
         """Begin to roll out the version before."""
-        for edge in existing(rollout.edges, self._company):
+        for edge in self.existing(rollout.edges):
             workload = self._company[edge.caller]
             await self._deployments[edge.caller].roll_out(self._template(workload, revision="1"))
 

@@ -44,12 +44,13 @@ async def run(scenario: Scenario, settings: Settings, progress: Progress) -> Res
         stack.push_async_callback(postgres.stop)
         kafka = await Kafka.start(bootstrap=settings.kafka, topics=PARTITIONS)
         stack.push_async_callback(kafka.stop)
-        progress.note(f"{postgres.describe()}; {kafka.describe()}")
+        progress.note(postgres.describe())
+        progress.note(kafka.describe())
 
         table = timetable(scenario, settings.time_scale)
         records: list[StepRecord] = []
         for number, step in enumerate(settings.steps, start=1):
-            progress.note(f"step {number} of {len(settings.steps)}, {step.name}: {step.adds}")
+            progress.note(f"{step.name} ({number} of {len(settings.steps)}): {step.adds}")
             progress.doing(f"{step.name}: starting the company")
             recorder = Recorder(progress.note)
             group = f"activity-{run_id}-{step.name}"

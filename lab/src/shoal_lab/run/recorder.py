@@ -47,7 +47,7 @@ class Recorder:
             "rollout-stalled",
             "rollout-complete",
         ):
-            self._tell(f"{self.now():6.1f} s {kind}: {' '.join(filter(None, (pod or service, detail)))}")
+            self._tell(f"{kind}: {' '.join(filter(None, (pod or service, detail)))}")
 
     def ready(self, service: str, count: int) -> None:
         """From now on so many endpoints of a service are in the load balancer."""
@@ -55,7 +55,7 @@ class Recorder:
         if not series or series[-1][1] != count:
             series.append((asyncio.get_running_loop().time(), count))
             if self._zero is not None and count == 0:
-                self._tell(f"{self.now():6.1f} s {service}: no endpoint left")
+                self._tell(f"{service}: no endpoint left")
 
     def events(self) -> Sequence[Event]:
         """All events, relative to `begin`."""

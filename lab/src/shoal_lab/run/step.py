@@ -93,13 +93,15 @@ class StepRun:
         what: EventKind = "fault" if begins else "repair"
         if isinstance(fault, EdgeFault):
             (self._cluster.network.begin if begins else self._cluster.network.end)(fault)
-            for edge in fault.edges:
-                self._recorder.event(what, edge.caller, detail=f"{edge} {fault.kind}")
+            for edge in self._cluster.existing(fault.edges):
+                pod = "" if edge.replica is None else f"{edge.caller}/{edge.replica}"
+                self._recorder.event(what, edge.caller, pod, f"-> {edge.dependency} {fault.kind}")
         elif isinstance(fault, PodFault):
             self._recorder.event(what, fault.service, f"{fault.service}/{fault.replica}", fault.action)
             self._do_to_pod(fault, begins=begins)
         else:
-            self._recorder.event(what, fault.edges[0].caller, detail="rollout" if begins else "rollback")
+            for edge in self._cluster.existing(fault.edges):
+                self._recorder.event(what, edge.caller, detail="rollout" if begins else "rollback")
             await (self._cluster.roll_out if begins else self._cluster.roll_back)(fault)
 
     def _do_to_pod(self, fault: PodFault, *, begins: bool) -> None:

@@ -15,7 +15,7 @@ import pytest
 from shoal_lab.ladder import STEPS
 from shoal_lab.report import build_report
 from shoal_lab.run import Settings, run
-from shoal_lab.scenario import Phases, load
+from shoal_lab.scenario import Phases, Scenario, load, parse
 
 pytestmark = [pytest.mark.lab, pytest.mark.asyncio(loop_scope="session")]
 
@@ -41,9 +41,11 @@ class Quiet:
         pass
 
 
-async def play(name: str, *steps: str, kafka: str | None = None, phases: Phases = PHASES) -> Mapping[str, Step]:
+async def play(
+    scenario: str | Scenario, *steps: str, kafka: str | None = None, phases: Phases = PHASES
+) -> Mapping[str, Step]:
     """Run a scenario under *steps* and return what the report says of each."""
-    scenario = replace(load(name), phases=phases)
+    scenario = replace(load(scenario) if isinstance(scenario, str) else scenario, phases=phases)
     settings = Settings(steps=tuple(STEPS[step] for step in steps), kafka=kafka, time_scale=TIME_SCALE)
     result = await run(scenario, settings, Quiet())
     report = build_report(
@@ -234,3 +236,39 @@ async def test_a_bad_rollout_is_stopped_by_a_gate_and_not_by_a_shallow_probe() -
         assert served(steps[name], "lock-account") >= 0.98, name
         assert served(steps[name], "fees") >= 0.99, name
         assert steps[name]["services"]["wallet"]["min_ready"] >= 3, name
+
+
+OF_ONES_OWN = """
+title = "everything else that can be broken"
+[[fault]]
+edges = ["wallet -> balance"]
+kind = "errors"
+share = 0.4
+[[pod-fault]]
+action = "kill"
+pod = "wallet/1"
+at = 10
+[[pod-fault]]
+action = "block-loop"
+pod = "auth/0"
+at = 10
+lasts = 600
+"""
+
+
+async def test_errors_a_killed_replica_and_a_blocked_loop_can_be_played_too() -> None:
+    steps = await play(parse(OF_ONES_OWN, name="mine", source="mine.toml"), "shallow", "guarded")
+
+    for name, step in steps.items():
+        # One was killed; the other answered no probe but those of its own thread, and liveness ended it.
+        assert step["services"]["wallet"]["restarts"] >= 1, name
+        assert step["services"]["auth"]["restarts"] >= 1, name
+        killed = [event["pod"] for event in step["events"] if event["kind"] == "killed"]
+        assert {"wallet/1", "auth/0"} <= set(killed), name
+        stalled = [event["detail"] for event in step["events"] if event["pod"] == "auth/0"]
+        assert any("event loop stalled" in detail and "in block" in detail for detail in stalled), stalled
+        assert served(step, "fees", "after") >= 0.98, name
+    # Four requests in ten fail; retries that the budget pays for bring some of them back.
+    assert causes(steps["shallow"], "view-balance")["balance"] > 0
+    assert steps["guarded"]["dependencies"]["wallet"]["balance"]["during"]["retries"] > 0
+    assert steps["shallow"]["dependencies"]["wallet"]["balance"]["during"]["retries"] == 0

@@ -9,29 +9,19 @@ from fastapi import Body
 
 from shoal_lab.company.answers import RefusedError, needing
 from shoal_lab.company.app import App, counted, declare, web
-from shoal_lab.company.database import Database
+from shoal_lab.company.database import own_database
 from shoal_lab.company.passwords import password_hash
-from shoal_lab.company.settings import UNGUARDED_QUERY, PodSettings
+from shoal_lab.company.settings import PodSettings
 from shoal_lab.company.tokens import Signer, Verifier
 
 
 def create(settings: PodSettings) -> App:
     """The service, declared and wired."""
     service = declare(settings)
-    db = Database(settings.targets["database"])
-    database = service.dependency(
-        "database",
-        target=settings.targets["database"],
-        required_to_start=settings.remedies.guarded,
-        **settings.policies(timeout=0.3, careless=UNGUARDED_QUERY),
-    )
+    db, database = own_database(service, settings, timeout=0.3)
     service.journey("issue-token", routes=["POST /token"], needs=[database])
     service.journey("introspect", routes=["POST /introspect"], needs=[database])
     service.journey("keys", routes=["GET /jwks"], needs=[])
-
-    @database.check(every=5.0, timeout=1.0)
-    async def select_one() -> None:
-        await db.select_one()
 
     @database.guard
     async def one(query: str, *values: object) -> Any:

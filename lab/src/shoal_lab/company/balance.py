@@ -6,25 +6,15 @@ from typing import Any
 
 from shoal_lab.company.answers import RefusedError, needing
 from shoal_lab.company.app import App, counted, declare, web
-from shoal_lab.company.database import Database
-from shoal_lab.company.settings import UNGUARDED_QUERY, PodSettings
+from shoal_lab.company.database import own_database
+from shoal_lab.company.settings import PodSettings
 
 
 def create(settings: PodSettings) -> App:
     """The service, declared and wired."""
     service = declare(settings)
-    db = Database(settings.targets["database"])
-    database = service.dependency(
-        "database",
-        target=settings.targets["database"],
-        required_to_start=settings.remedies.guarded,
-        **settings.policies(timeout=0.3, careless=UNGUARDED_QUERY),
-    )
+    db, database = own_database(service, settings, timeout=0.3)
     service.journey("read-balance", routes=["GET /balances/{user}"], needs=[database])
-
-    @database.check(every=5.0, timeout=1.0)
-    async def select_one() -> None:
-        await db.select_one()
 
     @database.guard
     async def cents_of(user: str) -> Any:

@@ -6,6 +6,9 @@ from typing import Any
 
 import asyncpg
 
+from shoal.service import Dependency, Service
+from shoal_lab.company.settings import UNGUARDED_QUERY, PodSettings
+
 
 class Database:
     """A pool that connects when first used, so that a pod can start while its database is away."""
@@ -35,3 +38,20 @@ class Database:
             await connection.fetchval("SELECT 1")
         finally:
             connection.terminate()
+
+
+def own_database(service: Service, settings: PodSettings, *, timeout: float) -> tuple[Database, Dependency]:
+    """The database of a service, declared as its dependency and checked; *timeout* is that of a guarded query.
+
+    Where calls are guarded a new pod waits for it: deep at start, shallow in service.
+    """
+    target = settings.targets["database"]
+    database = Database(target)
+    dependency = service.dependency(
+        "database",
+        target=target,
+        required_to_start=settings.remedies.guarded,
+        **settings.policies(timeout=timeout, careless=UNGUARDED_QUERY),
+    )
+    dependency.check(every=5.0, timeout=1.0)(database.select_one)
+    return database, dependency

@@ -8,9 +8,9 @@ from fastapi import FastAPI, Header
 
 from shoal.service import Service
 from shoal_lab.company.answers import RefusedError, needing
-from shoal_lab.company.database import Database
+from shoal_lab.company.database import own_database
 from shoal_lab.company.identity import Identity
-from shoal_lab.company.settings import UNGUARDED_QUERY, PodSettings
+from shoal_lab.company.settings import PodSettings
 
 
 class AccountLock:
@@ -18,15 +18,8 @@ class AccountLock:
 
     def __init__(self, service: Service, settings: PodSettings, identity: Identity) -> None:
         self._identity = identity
-        self._db = Database(settings.targets["database"])
-        database = service.dependency(
-            "database",
-            target=settings.targets["database"],
-            required_to_start=settings.remedies.guarded,
-            **settings.policies(timeout=0.5, careless=UNGUARDED_QUERY),
-        )
+        self._db, database = own_database(service, settings, timeout=0.5)
         service.journey("lock-account", routes=["POST /account/lock"], needs=[*identity.needs, database])
-        database.check(every=5.0, timeout=1.0)(self._db.select_one)
         # Locking twice locks once, so a retry is safe.
         self._update = database.guard(self._lock)
 

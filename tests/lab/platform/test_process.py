@@ -57,7 +57,9 @@ HAS_A_CHILD = (
 
 
 async def test_a_process_that_ends_tells_its_status_and_its_last_words(run: Run) -> None:
-    process = await run("import sys; [print(i) for i in range(30)]; print('no database', file=sys.stderr); sys.exit(7)")
+    process = await run(
+        "import sys; [print(i, flush=True) for i in range(30)]; print('no database', file=sys.stderr); sys.exit(7)"
+    )
 
     assert await process.wait() == 7
     assert process.returncode == 7

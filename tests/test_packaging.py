@@ -17,9 +17,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("dist")
+def built(project: Path, out: Path) -> Path:
+    """The wheel of *project*."""
     subprocess.run(
         [
             sys.executable,
@@ -31,13 +30,18 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "--no-build-isolation",
             "--wheel-dir",
             out,
-            ROOT,
+            project,
         ],
         check=True,
         capture_output=True,
     )
-    (path,) = out.glob("shoal-*.whl")
+    (path,) = out.glob("*.whl")
     return path
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return built(ROOT, tmp_path_factory.mktemp("dist"))
 
 
 def test_installed_alone_in_an_empty_environment_it_works(wheel: Path, tmp_path: Path) -> None:
@@ -73,6 +77,16 @@ def test_the_library_asks_for_nothing(wheel: Path) -> None:
     assert [need for need in headers.get_all("Requires-Dist", []) if "extra ==" not in need] == []
     assert "shoal/py.typed" in names
     assert not [name for name in names if name.startswith("shoal_lab")]
+
+
+def test_the_wheel_of_the_lab_holds_what_it_reads(tmp_path: Path) -> None:
+    with zipfile.ZipFile(built(ROOT / "lab", tmp_path)) as archive:
+        names = set(archive.namelist())
+
+    assert {f"shoal_lab/scenario/files/{path.name}" for path in (ROOT / "lab").glob("**/files/*.toml")} <= names
+    assert "shoal_lab/scenario/files/auth-outage.toml" in names
+    assert "shoal_lab/report/page.html.j2" in names
+    assert not [name for name in names if name.startswith("shoal/")]
 
 
 def _tracked() -> Iterator[Path]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
-from shoal_lab.record import PHASES
+from shoal_lab.record import PHASES, Phase
 
 from .shape import JourneyReport, Report, ServiceReport, StepReport
 from .units import NOTHING, count, percent, seconds
 from .verdict import AT_ONCE, Grade, grade, served_during, slow
+
+Quantile = Literal["p50_s", "p99_s"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,8 @@ def comparison(report: Report) -> list[Block]:
     services = list(dict.fromkeys(name for step in steps for name in step["services"]))
     return [
         Block("Requests served", (*_served(steps, journeys), _row("all", "during", steps, _all_served))),
-        Block("p99 while the fault lasted: 99 of 100 customers waited no longer", _waits(steps, journeys)),
+        Block("p50: half of the customers waited no longer", _waits(steps, journeys, "p50_s")),
+        Block("p99: 99 of 100 customers waited no longer", _waits(steps, journeys, "p99_s")),
         Block("Fewest endpoints in the load balancer, from the fault on", _of_services(steps, services, _fewest)),
         Block(
             "The platform, and what it cost",
@@ -97,15 +101,22 @@ def _all_served(step: StepReport) -> Cell:
     return Cell(percent(share), grade(share))
 
 
-def _waits(steps: list[StepReport], journeys: list[str]) -> tuple[Row, ...]:
-    def wait(name: str) -> Callable[[StepReport], Cell]:
-        return lambda step: _wait(step["journeys"][name]) if name in step["journeys"] else Cell(NOTHING)
+def _waits(steps: list[StepReport], journeys: list[str], quantile: Quantile) -> tuple[Row, ...]:
+    def wait(name: str, phase: Phase) -> Callable[[StepReport], Cell]:
+        return lambda step: (
+            _wait(step["journeys"][name], quantile, phase) if name in step["journeys"] else Cell(NOTHING)
+        )
 
-    return tuple(_row(name, "", steps, wait(name)) for name in journeys)
+    return tuple(
+        _row(name if phase == PHASES[0] else "", phase, steps, wait(name, phase), weak=phase != "during")
+        for name in journeys
+        for phase in PHASES
+    )
 
 
-def _wait(journey: JourneyReport) -> Cell:
-    return Cell(seconds(journey["p99_s"]["during"]), "hurt" if slow(journey) else None)
+def _wait(journey: JourneyReport, quantile: Quantile, phase: Phase) -> Cell:
+    hurts = quantile == "p99_s" and phase == "during" and slow(journey)
+    return Cell(seconds(journey[quantile][phase]), "hurt" if hurts else None)
 
 
 def _of_services(steps: list[StepReport], services: list[str], of: Callable[[ServiceReport], Cell]) -> tuple[Row, ...]:

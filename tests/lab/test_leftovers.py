@@ -201,6 +201,21 @@ def test_a_pod_that_will_not_start_is_named_with_the_end_of_its_log(traces: Trac
     traces.wait_gone()
 
 
+@pytest.mark.parametrize(("program", "named"), [("envoy", "Envoy"), ("postgres", "PostgreSQL")])
+def test_a_part_that_dies_in_the_middle_is_named(traces: Traces, program: str, named: str) -> None:
+    lab = traces.start()
+    wait_for(lab, "fault")
+    part = next(process for process in traces.processes() if process.name() == program)
+
+    part.kill()
+    _, error = lab.communicate(timeout=BOUND)
+
+    assert lab.returncode == 1
+    assert f"shoal lab: {named}" in error
+    assert "Traceback" not in error
+    traces.wait_gone()
+
+
 def test_two_labs_run_side_by_side(traces: Traces) -> None:
     labs = [traces.start("--time-scale", "40", "--rate", "10", "--format", "json", "--seed", str(n)) for n in (1, 2)]
 

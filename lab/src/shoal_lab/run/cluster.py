@@ -176,6 +176,12 @@ class Cluster:
         self._recorder.ready(service, len(addresses))
         self.envoy.set_endpoints(service, addresses)
 
+    async def watch(self) -> None:
+        """Raise PlatformError, perhaps in a group, as soon as Envoy or a PostgreSQL of our own dies."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.envoy.watch())
+            tasks.create_task(self._postgres.watch())
+
     def lives(self) -> Iterator[Life]:
         """Every pod process there is now."""
         for service, deployment in self._deployments.items():

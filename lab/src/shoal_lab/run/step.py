@@ -68,7 +68,7 @@ class StepRun:
             self._recorder.begin()
             try:
                 async with asyncio.TaskGroup() as tasks:
-                    watch = tasks.create_task(self._cluster.envoy.watch())
+                    watch = tasks.create_task(self._cluster.watch())
                     load = tasks.create_task(generator.run(arrivals, start=self._recorder.zero))
                     script = tasks.create_task(self._perform())
                     reading = tasks.create_task(self._read(counters))

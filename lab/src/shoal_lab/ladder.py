@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Literal
 
 StepName = Literal["deep", "shallow", "guarded", "cached", "stateless-auth", "split"]
@@ -22,10 +22,6 @@ class Remedies:
     """Tokens are verified locally against auth's public keys instead of asking auth each time."""
     split: bool = False
     """The account lock lives in a service of its own."""
-
-    def to_json(self) -> dict[str, object]:
-        """The flags as a JSON object, as handed to every pod."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

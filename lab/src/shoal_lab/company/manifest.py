@@ -59,4 +59,3 @@ def workloads(remedies: Remedies) -> tuple[Workload, ...]:
 
 
 DATABASES = ("auth", "balance", "wallet")
-JOURNEYS = {"view-balance": "wallet", "lock-account": "wallet", "fees": "wallet"}

@@ -129,15 +129,11 @@ class Cluster:
 
     async def _fill_databases(self) -> None:
         customers = all_names(self._scenario.customers)
-
-        async def fill(service: str) -> None:
+        # One after another: each CREATE DATABASE copies the same template, and PostgreSQL lets one do so at a time.
+        for service in DATABASES:
             dsn = await self._postgres.create_database(f"{self._step.name}_{service}".replace("-", "_"))
             await seed.seed(service, dsn, customers, password=PASSWORD)
             self._dsns[service] = dsn
-
-        # One after another: each CREATE DATABASE copies the same template, and PostgreSQL lets one do so at a time.
-        for service in DATABASES:
-            await fill(service)
 
     def _address_of(self, dependency: Dependency) -> Address:
         if dependency.protocol == "tcp":
@@ -213,8 +209,7 @@ class Cluster:
     async def roll_back(self, rollout: Rollout) -> None:
         """Begin to roll out the version before."""
         for edge in self.existing(rollout.edges):
-            workload = self._company[edge.caller]
-            await self._deployments[edge.caller].roll_out(self._template(workload, revision="1"))
+            await self._deployments[edge.caller].roll_back()
 
 
 def _environment() -> dict[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from shoal_lab.company.manifest import JOURNEYS, Workload, workloads
+from shoal_lab.company.manifest import Workload, workloads
 from shoal_lab.errors import UsageError
 from shoal_lab.ladder import Step
 from shoal_lab.scenario import Edge, EdgeFault, PodFault, Rollout, Scenario
@@ -88,7 +88,7 @@ def existing(edges: Iterable[Edge], company: Mapping[str, Workload]) -> list[Edg
 
 def rates(scenario: Scenario, total: float | None) -> dict[str, float]:
     """Requests per second of each journey; with *total*, in the scenario's proportions."""
-    wanted = {journey: rate for journey, rate in scenario.rates.items() if rate > 0 and journey in JOURNEYS}
+    wanted = {journey: rate for journey, rate in scenario.rates.items() if rate > 0}
     if total is None:
         return wanted
     factor = total / sum(wanted.values())

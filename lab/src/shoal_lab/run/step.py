@@ -9,9 +9,8 @@ from collections.abc import Iterator
 
 import aiohttp
 
-from shoal_lab.company.manifest import JOURNEYS
 from shoal_lab.errors import LabError, PlatformError
-from shoal_lab.load import Customers, LoadGenerator, fetch_tokens, schedule
+from shoal_lab.load import JOURNEYS, Customers, LoadGenerator, fetch_tokens, schedule
 from shoal_lab.record import PHASES, EventKind, Phase, Sample, StepRecord
 from shoal_lab.run.cluster import Cluster
 from shoal_lab.run.counters import PodCounters, Series, by_phase, dependency_counts, journey_counts

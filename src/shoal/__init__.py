@@ -12,7 +12,7 @@ from shoal.errors import (
     DeclarationError,
     ShoalError,
 )
-from shoal.guard import Guard
+from shoal.guard import Guard, deadline, remaining
 from shoal.service import Service
 
 __version__ = "0.1.0"
@@ -27,4 +27,6 @@ __all__ = [
     "Service",
     "ShoalError",
     "__version__",
+    "deadline",
+    "remaining",
 ]

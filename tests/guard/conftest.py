@@ -90,7 +90,11 @@ def stall() -> Callable[[float], None]:
 
 class _LoopClock:
     def now(self) -> float:
-        return asyncio.get_running_loop().time()
+        try:
+            return asyncio.get_running_loop().time()
+        except RuntimeError:
+            # A guard is made before the loop runs, whose time begins at 0.
+            return 0.0
 
     def wall(self) -> float:
         return 1_800_000_000.0 + self.now()

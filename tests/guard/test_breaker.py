@@ -6,13 +6,13 @@ import random
 
 import pytest
 
-from shoal.guard import Breaker, BreakerSettings
+from shoal.guard import Breaker, BreakerSettings, Cells
 
 QUICK = BreakerSettings(consecutive=3, consecutive_over=0.0, open_for=0.3, longest_open=2.4, lease=1.0)
 
 
 def make(settings: BreakerSettings | None = None, *, timeout: float = 0.0) -> Breaker:
-    return Breaker(settings, rng=random.Random(7), timeout=timeout)
+    return Breaker(settings or BreakerSettings(), Cells(), rng=random.Random(7), timeout=timeout)
 
 
 def ticket(breaker: Breaker, now: float) -> int:
@@ -94,7 +94,7 @@ def test_the_pause_doubles_while_trials_fail_and_starts_again_after_closing() ->
     now = 0.0
     pauses = []
     for opened in range(1, 7):
-        while breaker.transitions["open"] < opened:
+        while breaker.changes.get("open", 0) < opened:
             now += 0.2
             breaker.failed(ticket(breaker, now), now)
         pauses.append(breaker.retry_after(now))
@@ -123,7 +123,7 @@ def test_two_of_three_trials_close_it_and_one_failure_alone_does_not_reopen_it()
     breaker.succeeded(third, 0.4)
 
     assert state(breaker) == "closed"
-    assert breaker.transitions == {"closed": 1, "open": 1, "half-open": 1}
+    assert breaker.changes == {"closed": 1, "open": 1, "half-open": 1}
 
 
 def test_two_failed_trials_reopen_it() -> None:

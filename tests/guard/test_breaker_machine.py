@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from shoal.guard import Breaker, BreakerSettings
+from shoal.guard import Breaker, BreakerSettings, Cells
 
 SETTINGS = BreakerSettings(
     window=10.0,
@@ -36,7 +36,7 @@ class Out:
 class BreakerMachine(RuleBasedStateMachine):
     @initialize(seed=st.integers(0, 1000))
     def begin(self, seed: int) -> None:
-        self.breaker = Breaker(SETTINGS, rng=random.Random(seed))
+        self.breaker = Breaker(SETTINGS, Cells(), rng=random.Random(seed))
         self.now = 10.0
         self.out: list[Out] = []
         # One more with every change of state; what was admitted in an earlier one is late.

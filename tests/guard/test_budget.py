@@ -7,23 +7,39 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from shoal.guard import BudgetSettings, RetryBudget
+from shoal.guard import BudgetSettings, Cells, RetryBudget
+
+
+def make(**settings: float) -> RetryBudget:
+    return RetryBudget(BudgetSettings(**settings), Cells())
+
+
+def call(budget: RetryBudget, many: int, *, now: float) -> None:
+    """So many calls are made and have ended at once."""
+    budget.advance(now)
+    budget.cells.entered += many
+    budget.cells.left += many
 
 
 def granted(budget: RetryBudget, asked: int, *, now: float) -> int:
     return sum(budget.withdraw(now) for _ in range(asked))
 
 
+def retry(budget: RetryBudget, *, now: float) -> None:
+    """A retry that was granted is made and has ended at once."""
+    call(budget, 1, now=now)
+    budget.retry_ended()
+
+
 def test_retries_are_a_fifth_of_the_calls_and_a_reserve() -> None:
-    budget = RetryBudget()
-    for _ in range(100):
-        budget.deposit(1.0)
+    budget = make()
+    call(budget, 100, now=1.0)
 
     assert granted(budget, 1000, now=1.0) == 20 + 30
 
 
 def test_a_retry_is_charged_and_comes_back_with_time() -> None:
-    budget = RetryBudget(BudgetSettings(ratio=0.0, reserve=1.0))
+    budget = make(ratio=0.0, reserve=1.0)
 
     assert granted(budget, 100, now=0.0) == 10
     assert granted(budget, 100, now=8.9) == 0
@@ -31,19 +47,17 @@ def test_a_retry_is_charged_and_comes_back_with_time() -> None:
 
 
 def test_old_calls_pay_for_nothing() -> None:
-    budget = RetryBudget(BudgetSettings(reserve=0.0))
-    for _ in range(100):
-        budget.deposit(0.0)
+    budget = make(reserve=0.0)
+    call(budget, 100, now=0.0)
 
     assert granted(budget, 100, now=9.9) == 20
     assert granted(budget, 100, now=20.0) == 0
 
 
 def test_what_remains_is_a_share_of_what_was_allowed() -> None:
-    budget = RetryBudget(BudgetSettings(ratio=0.5, reserve=0.0))
+    budget = make(ratio=0.5, reserve=0.0)
     assert budget.remaining(0.0) == 1.0
-    for _ in range(8):
-        budget.deposit(0.0)
+    call(budget, 8, now=0.0)
 
     budget.withdraw(0.0)
 
@@ -53,12 +67,36 @@ def test_what_remains_is_a_share_of_what_was_allowed() -> None:
 
 
 def test_an_empty_budget_stays_empty_when_its_calls_age_before_its_retries() -> None:
-    budget = RetryBudget(BudgetSettings(ratio=0.5, reserve=0.0))
-    for _ in range(2):
-        budget.deposit(0.0)
+    budget = make(ratio=0.5, reserve=0.0)
+    call(budget, 2, now=0.0)
     budget.withdraw(5.0)
 
     assert budget.remaining(12.0) == 0.0
+
+
+def test_a_call_in_flight_counts_as_one_of_now() -> None:
+    """However long ago it began: a thousand callers who all wait pay for two hundred retries."""
+    budget = make(reserve=0.0)
+    budget.cells.entered = 1000
+
+    assert granted(budget, 1000, now=500.0) == 200
+
+
+def test_retries_pay_for_no_retries() -> None:
+    budget = make(ratio=0.5, reserve=0.0)
+    call(budget, 8, now=0.0)
+    for _ in range(4):
+        assert budget.withdraw(0.0)
+        retry(budget, now=0.0)
+
+    assert not budget.withdraw(0.0)
+
+
+def test_a_retry_that_still_waits_takes_no_original_away() -> None:
+    budget = make(ratio=0.5, reserve=0.0)
+    call(budget, 8, now=0.0)
+
+    assert granted(budget, 100, now=0.0) == 4
 
 
 @pytest.mark.parametrize(
@@ -81,7 +119,7 @@ class BudgetMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.budget = RetryBudget(BudgetSettings(ratio=self.RATIO, reserve=self.RESERVE, window=self.WINDOW))
+        self.budget = make(ratio=self.RATIO, reserve=self.RESERVE, window=self.WINDOW)
         self.now = 50.0
         self.calls: list[float] = []
         self.retries: list[float] = []
@@ -95,9 +133,8 @@ class BudgetMachine(RuleBasedStateMachine):
 
     @rule(many=st.integers(1, 20))
     def calls_are_made(self, many: int) -> None:
-        for _ in range(many):
-            self.budget.deposit(self.now)
-            self.calls.append(self.now)
+        call(self.budget, many, now=self.now)
+        self.calls.extend([self.now] * many)
 
     @rule()
     def a_retry_is_wanted(self) -> None:
@@ -106,6 +143,7 @@ class BudgetMachine(RuleBasedStateMachine):
         if self.budget.withdraw(self.now):
             # Never more than the ratio and the reserve pay for.
             self.retries.append(self.now)
+            retry(self.budget, now=self.now)
             assert self.within(self.retries, short) <= self.RATIO * self.within(self.calls, whole) + reserve
         else:
             # Never refused while there is surely something left.

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from shoal.guard import Bulkhead
+from shoal.guard import Bulkhead, Cells
 
 
 def test_whoever_finds_no_place_is_turned_away_at_once() -> None:
-    bulkhead = Bulkhead(limit=2)
+    bulkhead = Bulkhead(Cells(), limit=2)
 
     assert [bulkhead.enter() for _ in range(3)] == [True, True, False]
     bulkhead.leave()
@@ -18,18 +18,19 @@ def test_whoever_finds_no_place_is_turned_away_at_once() -> None:
 
 
 def test_an_abandoned_attempt_keeps_its_place_until_it_ends() -> None:
-    bulkhead = Bulkhead(limit=1)
+    bulkhead = Bulkhead(Cells(), limit=1)
     bulkhead.enter()
 
     bulkhead.abandon()
+    bulkhead.leave()
     assert not bulkhead.enter()
 
-    bulkhead.leave_abandoned()
+    bulkhead.abandoned_ended()
     assert bulkhead.enter()
 
 
 def test_without_a_limit_abandoned_attempts_are_limited_all_the_same() -> None:
-    bulkhead = Bulkhead(limit=None, most_abandoned=2)
+    bulkhead = Bulkhead(Cells(), limit=None, most_abandoned=2)
     for _ in range(1000):
         assert bulkhead.enter()
 
@@ -38,13 +39,13 @@ def test_without_a_limit_abandoned_attempts_are_limited_all_the_same() -> None:
     bulkhead.abandon()
     assert not bulkhead.enter()
 
-    bulkhead.leave_abandoned()
+    bulkhead.abandoned_ended()
     assert bulkhead.enter()
 
 
 def test_a_limit_below_one_is_refused() -> None:
     with pytest.raises(ValueError, match="limit must be at least 1, or None for no limit, got 0"):
-        Bulkhead(limit=0)
+        Bulkhead(Cells(), limit=0)
 
 
 class BulkheadMachine(RuleBasedStateMachine):
@@ -53,7 +54,7 @@ class BulkheadMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.bulkhead = Bulkhead(limit=self.LIMIT, most_abandoned=self.MOST_ABANDONED)
+        self.bulkhead = Bulkhead(Cells(), limit=self.LIMIT, most_abandoned=self.MOST_ABANDONED)
         self.waited_for = 0
         self.abandoned = 0
 
@@ -74,13 +75,14 @@ class BulkheadMachine(RuleBasedStateMachine):
     @rule()
     def an_attempt_is_abandoned(self) -> None:
         self.bulkhead.abandon()
+        self.bulkhead.leave()
         self.waited_for -= 1
         self.abandoned += 1
 
     @precondition(lambda self: self.abandoned > 0)
     @rule()
     def an_abandoned_attempt_ends(self) -> None:
-        self.bulkhead.leave_abandoned()
+        self.bulkhead.abandoned_ended()
         self.abandoned -= 1
 
     @invariant()

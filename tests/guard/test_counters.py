@@ -80,8 +80,8 @@ def test_every_call_is_counted_once_and_every_attempt_at_most_once(
     async def acall() -> str:
         return call()
 
-    run = guard.keyed(lambda: "key")(call) if keyed else guard(call)
-    arun = guard.keyed(lambda: "key")(acall) if keyed else guard(acall)
+    run = guard.fallback(key=lambda: "key")(call) if keyed else guard(call)
+    arun = guard.fallback(key=lambda: "key")(acall) if keyed else guard(acall)
 
     async def calls() -> None:
         nonlocal results

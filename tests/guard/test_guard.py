@@ -17,6 +17,7 @@ import pytest
 from shoal import _events
 from shoal.errors import BreakerOpenError, BulkheadFullError
 from shoal.guard import Answer, BreakerSettings, BudgetSettings, Guard, StaleAnswers
+from shoal.guard.cells import Cells
 from shoal.testing import ManualClock
 
 MakeGuard = Callable[..., Guard]
@@ -26,7 +27,7 @@ TRIPS_AT_ONCE = BreakerSettings(consecutive=1, consecutive_over=0.0)
 
 def occupied_by(guard: Guard) -> None:
     """Calls again from inside the only call that has a place."""
-    with pytest.raises(BreakerOpenError):
+    with pytest.raises(BulkheadFullError):
         guard.run(refuse)
     raise KeyError
 
@@ -351,7 +352,7 @@ def test_any_final_failure_is_answered_with_the_last_good_answer(
     )
     balances = {"alice": 100}
 
-    @guard.keyed(lambda user: user)
+    @guard.fallback(key=lambda user: user)
     def balance(user: str) -> int:
         if not balances:
             raise TimeoutError if how == "timeout" else ConnectionResetError
@@ -368,7 +369,7 @@ def test_any_final_failure_is_answered_with_the_last_good_answer(
     answer = balance("alice")
     _events.end_trail(token)
 
-    assert answer == Answer(100, stale=True, age=27.0 if how == "given-up" else 7.0)
+    assert answer == Answer(100, degraded=True, stale=True, age=27.0 if how == "given-up" else 7.0)
     assert (trail.failed, trail.degraded) == ([], ["auth"])
     assert guard.counters.stale_served == guard.counters.final_failures
     with pytest.raises((ConnectionResetError, TimeoutError, BreakerOpenError)):
@@ -379,7 +380,7 @@ async def test_an_async_answer_may_be_stale_too(make_guard: MakeGuard) -> None:
     guard = make_guard(attempts=1, stale=StaleAnswers())
     balances = {"alice": 100}
 
-    @guard.keyed(lambda user: user)
+    @guard.fallback(key=lambda user: user)
     async def balance(user: str) -> int:
         if not balances:
             raise ConnectionResetError
@@ -395,7 +396,7 @@ def test_a_no_and_a_mistake_are_not_answered_with_something_old(make_guard: Make
     guard = make_guard(stale=StaleAnswers())
     balances = {"alice": 100}
 
-    @guard.keyed(lambda user: user)
+    @guard.fallback(key=lambda user: user)
     def balance(user: str) -> int:
         return balances[user]
 
@@ -417,15 +418,15 @@ def test_answers_of_different_functions_do_not_mix(make_guard: MakeGuard) -> Non
             raise ConnectionResetError
         return text
 
-    @auth.keyed(lambda user: user)
+    @auth.fallback(key=lambda user: user)
     def role(user: str) -> str:
         return answer("admin")
 
-    @profile.keyed(lambda user: user)
+    @profile.fallback(key=lambda user: user)
     def city(user: str) -> str:
         return answer("Bern")
 
-    @profile.keyed(lambda user: user)
+    @profile.fallback(key=lambda user: user)
     def street(user: str) -> str:
         return answer("Marktgasse")
 
@@ -438,7 +439,7 @@ def test_answers_of_different_functions_do_not_mix(make_guard: MakeGuard) -> Non
 def test_keyed_without_a_store_returns_answers_that_are_always_fresh(make_guard: MakeGuard) -> None:
     guard = make_guard(attempts=1)
 
-    @guard.keyed(lambda text: text)
+    @guard.fallback(key=lambda text: text)
     def length(text: str) -> int:
         if not text:
             raise ConnectionResetError
@@ -453,7 +454,7 @@ def test_a_key_that_cannot_be_hashed_is_refused_before_the_call(make_guard: Make
     guard = make_guard(stale=StaleAnswers())
     made = []
 
-    @guard.keyed(lambda users: users)
+    @guard.fallback(key=lambda users: users)
     def balances(users: list[str]) -> None:
         made.append(users)
 
@@ -504,13 +505,14 @@ def test_without_a_gil_every_step_is_locked(monkeypatch: pytest.MonkeyPatch, mak
     pipeline = guard._pipeline
     held: list[bool] = []
 
-    class Watched(list[int]):
-        def __setitem__(self, index: Any, value: Any) -> None:
-            held.append(pipeline.lock._is_owned())  # type: ignore[attr-defined] # there is no public question for it
-            super().__setitem__(index, value)
+    class Watched(Cells):
+        __slots__ = ()
 
-    window = pipeline.breaker.window
-    window.first, window.second = Watched(window.first), Watched(window.second)
+        def __setattr__(self, name: str, value: Any) -> None:
+            held.append(pipeline.lock._is_owned())  # type: ignore[attr-defined] # there is no public question for it
+            super().__setattr__(name, value)
+
+    pipeline.cells.__class__ = Watched
     results: Iterator[str | Exception] = iter([ConnectionResetError(), "ok", "ok"])
 
     def call() -> str:

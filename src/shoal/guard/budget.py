@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .cells import Cells
 from .window import Window
 
 
@@ -30,38 +31,44 @@ class BudgetSettings:
 class RetryBudget:
     """Grants retries to all callers of one dependency together. Not thread-safe by itself: Guard owns it.
 
-    Only retries are charged. An empty budget refuses the next retry and touches no attempt that is running.
+    Only retries are charged. An empty budget refuses the next retry and touches no attempt that is running. Original
+    calls are the attempts that the cells count and that are no retries.
 
-    >>> budget = RetryBudget(BudgetSettings(ratio=0.5, reserve=0.0))
-    >>> budget.deposit(0.0), budget.deposit(0.0)
-    (None, None)
+    >>> cells = Cells()
+    >>> budget = RetryBudget(BudgetSettings(ratio=0.5, reserve=0.0), cells)
+    >>> cells.entered = 2
     >>> budget.withdraw(0.1), budget.withdraw(0.1)
     (True, False)
     """
 
-    __slots__ = ("_settings", "_window")
+    __slots__ = ("_retries_ended", "_settings", "cells", "granted", "window")
 
     # One-second steps at the default window.
     _BUCKETS = 10
 
-    def __init__(self, settings: BudgetSettings | None = None) -> None:
-        self._settings = settings or BudgetSettings()
-        self._window = Window(seconds=self._settings.window, buckets=self._BUCKETS)
+    def __init__(self, settings: BudgetSettings, cells: Cells) -> None:
+        self._settings = settings
+        self.cells = cells
+        self._retries_ended = 0
+        self.granted = 0
+        """Retries paid for so far."""
+        self.window = Window(seconds=settings.window, buckets=self._BUCKETS, series=2)
 
-    def deposit(self, now: float) -> None:
-        """An original call was made at time *now*."""
-        window = self._window
-        if now >= window.ends:
-            window.advance(now)
-        window.first[window.at] += 1
+    def advance(self, now: float) -> None:
+        """Move the window on, before more is counted."""
+        self.window.advance(now, self._originals_ended, self.granted)
 
     def withdraw(self, now: float) -> bool:
         """Whether one retry may be made at time *now*; if so it is charged."""
         allowed, spent = self._balance(now)
         if spent + 1 > allowed:
             return False
-        self._window.second[self._window.at] += 1
+        self.granted += 1
         return True
+
+    def retry_ended(self) -> None:
+        """One of the attempts that left was no original call. What is granted to a loop elsewhere is said at once."""
+        self._retries_ended += 1
 
     def remaining(self, now: float) -> float:
         """The share of the allowance that is left, 0 to 1; 1 while nothing was allowed and nothing spent."""
@@ -70,6 +77,12 @@ class RetryBudget:
             return 1.0
         return max(0.0, 1.0 - spent / allowed) if allowed > 0 else 0.0
 
+    @property
+    def _originals_ended(self) -> int:
+        return self.cells.left - self._retries_ended
+
     def _balance(self, now: float) -> tuple[float, int]:
-        calls, retries = self._window.totals(now)
-        return self._settings.ratio * calls + self._settings.reserve * self._settings.window, retries
+        ended, spent = self.window.since(now, self._originals_ended, self.granted)
+        # What is in flight is as recent as can be, however long ago it began.
+        originals = max(0, ended + self.cells.entered - self.cells.left)
+        return self._settings.ratio * originals + self._settings.reserve * self._settings.window, spent

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeVar, get_args
 
-from .breaker import BreakerState
+from .cells import Cells
 from .outcome import ERROR_TYPES, ErrorType
+from .tally import Refusal, Tally
+from .transition import BreakerState
+
+REFUSALS: tuple[Refusal, ...] = get_args(Refusal)
+K = TypeVar("K")
+
+_STATES: tuple[BreakerState, ...] = get_args(BreakerState)
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Counters:
-    """Plain numbers since the guard was made, read when somebody scrapes them. Nothing is ever reset.
+    """Numbers since the guard was made, as they were when `Guard.counters` was read. Nothing is ever reset.
 
     A *call* is one logical call, its retries included, and ends in exactly one way:
 
@@ -18,36 +27,42 @@ class Counters:
     * `calls_timeout`: failed, and the last attempt got no answer in time
     * `calls_exhausted`: failed otherwise, with no attempt, budget or time left, or the breaker open by then
     * `calls_non_retryable`: failed otherwise, in a way that must not be repeated here
-    * `calls_rejected`: the dependency was not contacted
+    * `calls_rejected`: the dependency was not contacted; `rejected_by` says why
     * `calls_cancelled`: ended without a verdict on the dependency: cancelled, or broken by the caller's own code
 
     An *attempt* is one try that reached a verdict. `retries_by_error` counts retries when they are scheduled, by what
-    made them necessary; `backoff_seconds` is what they were told to wait. `orphans` counts attempts that went on after
-    they had been abandoned at their deadline.
+    made them necessary; `backoff_seconds` is what they were told to wait. `stale_served` and `fallback_served` are
+    failed calls that were answered otherwise. `orphans` counts attempts that went on after they had been let go at
+    their deadline. `shadow_rejected_by` is what a guard with `shadow=True` would have rejected.
     """
 
-    calls_success: int = 0
-    calls_success_after_retry: int = 0
-    calls_exhausted: int = 0
-    calls_non_retryable: int = 0
-    calls_timeout: int = 0
-    calls_rejected: int = 0
-    calls_cancelled: int = 0
+    calls_success: int
+    calls_success_after_retry: int
+    calls_exhausted: int
+    calls_non_retryable: int
+    calls_timeout: int
+    calls_cancelled: int
+    rejected_by: Mapping[Refusal, int]
+    shadow_rejected_by: Mapping[Refusal, int]
 
-    attempts_ok: int = 0
-    attempts_error: int = 0
-    attempts_timeout: int = 0
+    attempts_ok: int
+    attempts_error: int
+    attempts_timeout: int
 
-    retries_by_error: dict[ErrorType, int] = field(default_factory=lambda: dict.fromkeys(ERROR_TYPES, 0))
-    retries_denied: int = 0
-    backoff_seconds: float = 0.0
+    retries_by_error: Mapping[ErrorType, int]
+    retries_denied: int
+    backoff_seconds: float
 
-    stale_served: int = 0
-    orphans: int = 0
+    stale_served: int
+    fallback_served: int
+    orphans: int
 
-    breaker_transitions: dict[BreakerState, int] = field(
-        default_factory=lambda: {"closed": 0, "open": 0, "half-open": 0}
-    )
+    breaker_transitions: Mapping[BreakerState, int]
+
+    @property
+    def calls_rejected(self) -> int:
+        """All calls that were not made."""
+        return sum(self.rejected_by.values())
 
     @property
     def calls(self) -> int:
@@ -66,5 +81,34 @@ class Counters:
 
     @property
     def final_failures(self) -> int:
-        """Calls that failed for good, whether or not a stale answer was served instead."""
+        """Calls that failed for good, whether or not another answer was served instead."""
         return self.calls_exhausted + self.calls_non_retryable + self.calls_timeout + self.calls_rejected
+
+
+def read_counters(cells: Cells, tally: Tally, *, changes: Mapping[BreakerState, int]) -> Counters:
+    """What the cells, the tally and the breaker's changes of state amount to."""
+    attempts_ok = cells.answered + tally.answered_late
+    return Counters(
+        calls_success=attempts_ok - tally.answers_after_retry,
+        calls_success_after_retry=tally.answers_after_retry,
+        calls_exhausted=tally.calls_exhausted,
+        calls_non_retryable=tally.calls_non_retryable,
+        calls_timeout=tally.calls_timeout,
+        calls_cancelled=tally.calls_cancelled,
+        rejected_by=_all(REFUSALS, {**(tally.refused_otherwise or {}), "breaker": tally.refused_by_breaker}),
+        shadow_rejected_by=_all(REFUSALS, tally.unrefused),
+        attempts_ok=attempts_ok,
+        attempts_error=tally.attempts_error,
+        attempts_timeout=tally.attempts_timeout,
+        retries_by_error=_all(ERROR_TYPES, tally.retries),
+        retries_denied=tally.retries_denied,
+        backoff_seconds=tally.backoff_seconds,
+        stale_served=tally.stale,
+        fallback_served=tally.fallbacks,
+        orphans=tally.orphans,
+        breaker_transitions=_all(_STATES, changes),
+    )
+
+
+def _all(names: tuple[K, ...], counts: Mapping[K, int] | None) -> dict[K, int]:
+    return {name: (counts or {}).get(name, 0) for name in names}

@@ -1,152 +1,242 @@
-"""The two loops that make the attempts: they read the clock, call, and sleep. What to do is the pipeline's to say."""
+"""The two loops that make the attempts: they read the clock, call, and sleep. What to do is the pipeline's to say.
+
+The first attempt of a call and its timely answer are what nearly all calls consist of. Here they cost a few additions
+to the cells; everything else is asked of the pipeline.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from types import CoroutineType
 from typing import Any, TypeAlias
 
-from shoal._clock import Clock
-
-from .deadline import Attempts
-from .locks import exclusive
+from .attempts import make_attempt
+from .cells import LATENCIES
+from .deadline import UNTIL, deadline
 from .pipeline import Pipeline
-from .stale import Answer, Shelf
 
-Sleep: TypeAlias = Callable[[float], None]
-AsyncSleep: TypeAlias = Callable[[float], Awaitable[None]]
+Function: TypeAlias = Callable[..., Any]
+Args: TypeAlias = tuple[Any, ...]
+Kwargs: TypeAlias = dict[str, Any]
+SyncDriver: TypeAlias = Callable[[Pipeline, Function, Args, Kwargs], Any]
+AsyncDriver: TypeAlias = Callable[[Pipeline, Function, Args, Kwargs], Coroutine[Any, Any, Any]]
 
-# The function, its arguments, and where its answers are kept. What comes back is what the function returns, or an
-# Answer if there is a shelf; Guard's methods give that its type.
-SyncCall: TypeAlias = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any], Shelf | None], Any]
-AsyncCall: TypeAlias = Callable[
-    [Callable[..., Awaitable[Any]], tuple[Any, ...], dict[str, Any], Shelf | None], Coroutine[Any, Any, Any]
-]
+_LAST = LATENCIES - 1
+_deadline = UNTIL.get
 
 # By exact type, which is a fifth of what it costs to look for an __await__ that is not there.
 _AWAITABLES = frozenset({CoroutineType, asyncio.Future, asyncio.Task})
 
 
-def sync_driver(pipeline: Pipeline, *, clock: Clock, sleep: Sleep) -> SyncCall:
-    """Calls in the caller's thread. The time limit is the client's own: a thread cannot be made to let go."""
-    now, wall, total = clock.now, clock.wall, pipeline.total
-    begin = exclusive(pipeline.lock, pipeline.begin)
-    reject = exclusive(pipeline.lock, pipeline.reject)
-    resume = exclusive(pipeline.lock, pipeline.resume)
-    leave = exclusive(pipeline.lock, pipeline.bulkhead.leave)
-    succeeded = exclusive(pipeline.lock, pipeline.succeeded)
-
-    def call(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], shelf: Shelf | None) -> Any:
-        at = now()
-        ticket = begin(at)
-        if ticket is None:
-            return reject(at, shelf)
-        until = at + total
-        attempt = 1
-        last: Exception | None = None
-        try:
-            while True:
-                try:
-                    value = fn(*args, **kwargs)
-                    if type(value) in _AWAITABLES:
-                        _refuse(value, fn)
-                except Exception as error:
-                    step = pipeline.failed(
-                        ticket, error, attempt=attempt, began=at, now=now(), until=until, wall=wall(), shelf=shelf
-                    )
-                    if step is None:
-                        raise
-                    last = error
-                else:
-                    at = now()
-                    succeeded(ticket, attempt, at)
-                    return value if shelf is None else shelf.keep(value, at)
-                finally:
-                    leave()
-                if isinstance(step, Answer):
-                    return step
-                sleep(step)
-                at = now()
-                resumed = resume(at, until)
-                if resumed is None:
-                    return pipeline.give_up(last, at, shelf)
-                ticket = resumed
-                attempt += 1
-        except Exception:
+def call(pipeline: Pipeline, fn: Function, args: Args, kwargs: Kwargs) -> Any:
+    """Call in the caller's thread. The time limit is the client's own: a thread cannot be made to let go."""
+    cells = pipeline.cells
+    at = pipeline.now()
+    ticket = cells.ticket
+    if ticket and cells.entered - cells.left < cells.ceiling and at < _deadline():
+        cells.entered += 1
+        attempted = fn
+    else:
+        ticket = pipeline.begin(at)
+        attempted = _disturbed(pipeline, fn)
+    try:
+        value = attempted(*args, **kwargs)
+        if type(value) in _AWAITABLES:
+            _refuse(value, fn)
+    except Exception as error:
+        until = min(at + pipeline.longest, _deadline())
+        wait = pipeline.failed(ticket, error, attempt=1, began=at, until=until, now=pipeline.now())
+        if wait is None:
             raise
-        except BaseException:
-            pipeline.cancelled(ticket)
+        last = error
+    except BaseException:
+        pipeline.cancelled(ticket, attempt=1)
+        raise
+    else:
+        now = pipeline.now()
+        took = now - at
+        if ticket == cells.ticket and now < cells.turns_at and took < cells.slow_after:
+            cells.left += 1
+            cells.answered = answered = cells.answered + 1
+            cells.latencies[answered & _LAST] = took
+            cells.answered_at = now
+        else:
+            pipeline.succeeded(ticket, attempt=1, took=took, now=now)
+        return value
+    try:
+        return _again(pipeline, fn, args, kwargs, last=last, wait=wait, until=until)
+    finally:
+        # Or the frame and the error's traceback would keep each other alive.
+        del last
+
+
+def _again(
+    pipeline: Pipeline, fn: Function, args: Args, kwargs: Kwargs, *, last: Exception, wait: float, until: float
+) -> Any:
+    outer = _deadline()
+    attempt = 1
+    try:
+        while True:
+            pipeline.sleep(wait)
+            at = pipeline.now()
+            ticket = pipeline.resume(at, until)
+            if ticket is None:
+                pipeline.give_up(last, at)
+                raise last
+            attempt += 1
+            # What an attempt asks for in `remaining()`. Of a first one the guard's timeout is known without.
+            UNTIL.set(until)
+            try:
+                value = _disturbed(pipeline, fn)(*args, **kwargs)
+                if type(value) in _AWAITABLES:
+                    _refuse(value, fn)
+            except Exception as error:
+                again = pipeline.failed(ticket, error, attempt=attempt, began=at, until=until, now=pipeline.now())
+                if again is None:
+                    raise
+                last, wait = error, again
+            except BaseException:
+                pipeline.cancelled(ticket, attempt=attempt)
+                raise
+            else:
+                now = pipeline.now()
+                pipeline.succeeded(ticket, attempt=attempt, took=now - at, now=now)
+                return value
+            finally:
+                UNTIL.set(outer)
+    finally:
+        del last
+
+
+async def acall(pipeline: Pipeline, fn: Function, args: Args, kwargs: Kwargs) -> Any:
+    """Await in the caller's task, each attempt over at its deadline."""
+    cells = pipeline.cells
+    at = pipeline.now()
+    ticket = cells.ticket
+    last_moment = _deadline()
+    if ticket and cells.entered - cells.left < cells.ceiling and at < last_moment:
+        cells.entered += 1
+        attempted = fn
+    else:
+        ticket = pipeline.begin(at)
+        attempted = _disturbed_async(pipeline, fn)
+    try:
+        value = await make_attempt(pipeline, attempted, args, kwargs, last_moment - at)
+    except Exception as error:
+        until = min(at + pipeline.longest, last_moment)
+        wait = pipeline.failed(ticket, error, attempt=1, began=at, until=until, now=pipeline.now())
+        if wait is None:
             raise
-        finally:
-            # Or the frame and the error's traceback would keep each other alive.
-            last = None
-
-    return call
-
-
-def async_driver(pipeline: Pipeline, *, timeout: float, clock: Clock, sleep: AsyncSleep) -> AsyncCall:
-    """Calls in a task of their own, each attempt over at its deadline."""
-    now, wall, total = clock.now, clock.wall, pipeline.total
-    begin = exclusive(pipeline.lock, pipeline.begin)
-    reject = exclusive(pipeline.lock, pipeline.reject)
-    resume = exclusive(pipeline.lock, pipeline.resume)
-    succeeded = exclusive(pipeline.lock, pipeline.succeeded)
-    make = Attempts(pipeline.name, bulkhead=pipeline.bulkhead, counters=pipeline.counters, lock=pipeline.lock)
-    first = min(timeout, total)
-
-    async def call(
-        fn: Callable[..., Awaitable[Any]], args: tuple[Any, ...], kwargs: dict[str, Any], shelf: Shelf | None
-    ) -> Any:
-        at = now()
-        ticket = begin(at)
-        if ticket is None:
-            return reject(at, shelf)
-        until = at + total
-        within = first
-        attempt = 1
-        last: Exception | None = None
-        try:
-            while True:
-                try:
-                    # Gives the bulkhead's place back as well: only it knows when the attempt has really ended.
-                    value = await make(fn, args, kwargs, within)
-                except Exception as error:
-                    step = pipeline.failed(
-                        ticket, error, attempt=attempt, began=at, now=now(), until=until, wall=wall(), shelf=shelf
-                    )
-                    if step is None:
-                        raise
-                    last = error
-                else:
-                    at = now()
-                    succeeded(ticket, attempt, at)
-                    return value if shelf is None else shelf.keep(value, at)
-                if isinstance(step, Answer):
-                    return step
-                await sleep(step)
-                at = now()
-                resumed = resume(at, until)
-                if resumed is None:
-                    return pipeline.give_up(last, at, shelf)
-                ticket = resumed
-                within = min(timeout, until - at)
-                attempt += 1
-        except Exception:
-            raise
-        except BaseException:
-            pipeline.cancelled(ticket)
-            raise
-        finally:
-            # Or the frame and the error's traceback would keep each other alive.
-            last = None
-
-    return call
+        last = error
+    except BaseException:
+        pipeline.cancelled(ticket, attempt=1)
+        raise
+    else:
+        now = pipeline.now()
+        took = now - at
+        if ticket == cells.ticket and now < cells.turns_at and took < cells.slow_after:
+            cells.left += 1
+            cells.answered = answered = cells.answered + 1
+            cells.latencies[answered & _LAST] = took
+            cells.answered_at = now
+        else:
+            pipeline.succeeded(ticket, attempt=1, took=took, now=now)
+        return value
+    try:
+        return await _again_async(pipeline, fn, args, kwargs, last=last, wait=wait, until=until)
+    finally:
+        del last
 
 
-def _refuse(awaitable: object, fn: Callable[..., Any]) -> None:
+async def _again_async(
+    pipeline: Pipeline,
+    fn: Function,
+    args: Args,
+    kwargs: Kwargs,
+    *,
+    last: Exception,
+    wait: float,
+    until: float,
+) -> Any:
+    outer = _deadline()
+    attempt = 1
+    try:
+        while True:
+            await pipeline.async_sleep(wait)
+            at = pipeline.now()
+            ticket = pipeline.resume(at, until)
+            if ticket is None:
+                pipeline.give_up(last, at)
+                raise last
+            attempt += 1
+            UNTIL.set(until)
+            try:
+                attempted = _disturbed_async(pipeline, fn)
+                value = await make_attempt(pipeline, attempted, args, kwargs, until - at)
+            except Exception as error:
+                again = pipeline.failed(ticket, error, attempt=attempt, began=at, until=until, now=pipeline.now())
+                if again is None:
+                    raise
+                last, wait = error, again
+            except BaseException:
+                pipeline.cancelled(ticket, attempt=attempt)
+                raise
+            else:
+                now = pipeline.now()
+                pipeline.succeeded(ticket, attempt=attempt, took=now - at, now=now)
+                return value
+            finally:
+                UNTIL.set(outer)
+    finally:
+        del last
+
+
+def call_in_time(pipeline: Pipeline, fn: Function, args: Args, kwargs: Kwargs) -> Any:
+    """`call`, for a guard with a deadline of its own, which guards inside inherit."""
+    with deadline(pipeline.limit, clock=pipeline.clock):
+        return call(pipeline, fn, args, kwargs)
+
+
+async def acall_in_time(pipeline: Pipeline, fn: Function, args: Args, kwargs: Kwargs) -> Any:
+    """`acall`, for a guard with a deadline of its own, which guards inside inherit."""
+    with deadline(pipeline.limit, clock=pipeline.clock):
+        return await acall(pipeline, fn, args, kwargs)
+
+
+def _refuse(awaitable: object, fn: Function) -> None:
     # Taken for an answer, it would be a success each time, and the breaker would never open (danielfm/pybreaker#7).
     if isinstance(awaitable, CoroutineType):
         awaitable.close()
     name = getattr(fn, "__qualname__", repr(fn))
     raise TypeError(f"{name} returned something to await; use arun(), or decorate an `async def`")
+
+
+def _disturbed(pipeline: Pipeline, fn: Function) -> Function:
+    fault = pipeline.fault
+    if fault is None or not fault.strikes(pipeline.rng):
+        return fn
+
+    def struck(*args: Any, **kwargs: Any) -> Any:
+        if fault.latency:
+            pipeline.sleep(fault.latency)
+        if fault.error is not None:
+            raise fault.error()
+        return fn(*args, **kwargs)
+
+    return struck
+
+
+def _disturbed_async(pipeline: Pipeline, fn: Function) -> Function:
+    fault = pipeline.fault
+    if fault is None or not fault.strikes(pipeline.rng):
+        return fn
+
+    async def struck(*args: Any, **kwargs: Any) -> Any:
+        if fault.latency:
+            await pipeline.async_sleep(fault.latency)
+        if fault.error is not None:
+            raise fault.error()
+        return await fn(*args, **kwargs)
+
+    return struck

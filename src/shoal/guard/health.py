@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from .breaker import BreakerState
+from .transition import BreakerState
 
 Status: TypeAlias = Literal["up", "degraded", "down", "unknown"]
 
@@ -20,7 +20,9 @@ class GuardHealth:
 
     *status* is `down` while the breaker is open or at least half of the recent attempts failed, `degraded` while it is
     half-open or at least a tenth failed, `unknown` if nothing was heard lately, else `up`. Recent is the breaker's
-    window, 30 s by default. *error_rate* is the failed share of recent attempts, 0 if there were none. *last_error* is
+    window, 30 s by default. *error_rate* is the failed share of recent attempts, 0 if there were none. *p50* and *p95*
+    are the seconds that half and 95 % of the last answers took at most, 64 of them, None if there were none. *since* is
+    for how many seconds the breaker has been in its state. *last_error* is
     the kind and message of the last failure, at most 200 characters, and None once it is no longer recent; it is
     the dependency's own text, so take care where it is shown. *age* is the number of seconds since the last attempt
     reached a verdict, None if none ever did.
@@ -28,8 +30,11 @@ class GuardHealth:
 
     status: Status
     error_rate: float
+    p50: float | None
+    p95: float | None
     in_flight: int
     breaker_state: BreakerState
+    since: float
     last_error: str | None
     age: float | None
 

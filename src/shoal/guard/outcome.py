@@ -30,6 +30,11 @@ class Outcome(Enum):
     NEUTRAL = "neutral"
     """Says nothing about the dependency: the caller's own mistake, or a call that was never made."""
 
+    @property
+    def is_bad(self) -> bool:
+        """Whether the caller got no answer to its question, and may ask again or make do without."""
+        return self is Outcome.FAIL or self is Outcome.THROTTLE
+
 
 Classifier: TypeAlias = Callable[[Exception], Outcome]
 
@@ -65,10 +70,11 @@ _UNAVAILABLE = 503
 def classify_default(error: Exception) -> Outcome:
     """Tell a failing dependency from one that merely says no, and from a mistake of the caller's own.
 
-    In this order: an HTTP status (attribute `.response.status_code`, `.response.status`, `.status_code` or `.status`)
-    of 500 and above or 408 is FAIL, 429 and 503 with Retry-After are THROTTLE, any other is OK. `OSError`, which
-    `ConnectionError` and `TimeoutError` derive from, is FAIL. A rejection by another guard and what bugs raise
-    (`TypeError`, `KeyError`, `AssertionError`, ...) are NEUTRAL. Anything else is FAIL: an unknown error that was
+    In this order: a rejection by another guard is NEUTRAL. An HTTP status (attribute `.response.status_code`,
+    `.response.status`, `.status_code` or `.status`) of 500 and above or 408 is FAIL, 429 and 503 with Retry-After are
+    THROTTLE, any other is OK. `OSError`, which
+    `ConnectionError` and `TimeoutError` derive from, is FAIL. What bugs raise (`TypeError`,
+    `KeyError`, `AssertionError`, ...) is NEUTRAL. Anything else is FAIL: an unknown error that was
     ignored would hide an outage.
 
     The classes follow Envoy (below 500 is a success) and gRPC's A6 (pushback is no failure).
@@ -78,6 +84,9 @@ def classify_default(error: Exception) -> Outcome:
     >>> classify_default(KeyError("user"))
     <Outcome.NEUTRAL: 'neutral'>
     """
+    # First, since one of the rejections is an OSError as well.
+    if isinstance(error, CallRejectedError):
+        return Outcome.NEUTRAL
     status = http_status(error)
     if status is not None:
         if status == _TOO_MANY_REQUESTS or (status == _UNAVAILABLE and _retry_after_header(error) is not None):
@@ -85,7 +94,7 @@ def classify_default(error: Exception) -> Outcome:
         return Outcome.FAIL if status >= _SERVER_ERROR or status == _REQUEST_TIMEOUT else Outcome.OK
     if isinstance(error, OSError):
         return Outcome.FAIL
-    if isinstance(error, (*_OWN_MISTAKES, CallRejectedError)):
+    if isinstance(error, _OWN_MISTAKES):
         return Outcome.NEUTRAL
     return Outcome.FAIL
 

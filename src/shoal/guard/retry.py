@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from .backoff import Backoff
 from .outcome import Outcome, never_sent
 
+# The time an inner guard gave it up, or infinity where the other side has asked not to be asked again.
 _MARK = "_shoal_not_to_be_retried_since"
 
 # A chain longer than this is somebody's loop.
@@ -68,7 +69,27 @@ def is_marked(error: BaseException, *, since: float) -> bool:
     for _ in range(_DEEPEST_CONTEXT):
         if link is None:
             return False
-        if getattr(link, _MARK, -math.inf) >= since:
+        marked = getattr(link, _MARK, None)
+        if marked is not None and marked >= since:
             return True
         link = link.__cause__ or link.__context__
     return False
+
+
+def do_not_retry(error: BaseException) -> None:
+    """Tell all guards around not to repeat this: the other side has retried already, or has said that it must not be.
+
+    >>> error = ConnectionResetError()
+    >>> do_not_retry(error)
+    >>> is_marked(error, since=0.0)
+    True
+    """
+    mark(error, math.inf)
+
+
+def was_retried(error: BaseException) -> bool:
+    """Whether a guard has had its say about repeating this, so that nobody else should.
+
+    For servers, which tell their callers so, and for retry loops around guards.
+    """
+    return is_marked(error, since=-math.inf)

@@ -2,27 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Hashable
-from dataclasses import dataclass
 from threading import Lock
-from typing import Any, Generic, TypeVar
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Answer(Generic[T]):
-    """What a keyed call returns: the value, and whether it is an old one.
-
-    *stale* is True when the dependency gave no answer and this is the last good one for the key; *age* is then the
-    number of seconds since it was obtained, and 0 otherwise. A stale value is the same object as was returned before:
-    treat it as read-only.
-    """
-
-    value: T
-    stale: bool = False
-    age: float = 0.0
+from typing import Any
 
 
 class StaleAnswers:
@@ -35,7 +19,7 @@ class StaleAnswers:
     >>> store = StaleAnswers(max_age=60.0)
     >>> store.put("alice", 100, now=0.0)
     >>> store.get("alice", now=5.0)
-    Answer(value=100, stale=True, age=5.0)
+    (100, 5.0)
     >>> store.get("alice", now=65.0) is None
     True
     """
@@ -49,7 +33,7 @@ class StaleAnswers:
             raise ValueError(f"max_entries must be at least 1, got {max_entries}")
         self.max_age = max_age
         self.max_entries = max_entries
-        self._entries: OrderedDict[Hashable, tuple[Any, float]] = OrderedDict()
+        self._entries: OrderedDict[Hashable, _Entry] = OrderedDict()
         # A store may be shared between guards, so it cannot rely on theirs.
         self._lock = Lock()
 
@@ -59,40 +43,63 @@ class StaleAnswers:
     def put(self, key: Hashable, value: object, *, now: float) -> None:
         """Remember a good answer obtained at time *now*."""
         with self._lock:
-            self._entries[key] = (value, now)
+            self._entries[key] = _Entry(value, now)
             self._entries.move_to_end(key)
             if len(self._entries) > self.max_entries:
                 self._entries.popitem(last=False)
 
-    def get(self, key: Hashable, *, now: float) -> Answer[Any] | None:
-        """The last good answer, marked stale and with its age, or None if there is none young enough."""
+    def get(self, key: Hashable, *, now: float) -> tuple[Any, float] | None:
+        """The last good answer and its age in seconds, or None if there is none young enough."""
+        with self._lock:
+            entry = self._young(key, now)
+            return None if entry is None else (entry.value, max(0.0, now - entry.since))
+
+    def claim(self, key: Hashable, *, now: float, until: float) -> tuple[Any, float] | None:
+        """An old answer to be served at once, since somebody else is asking for a new one; else None: ask yourself.
+
+        Only after a failure, see `failed`: as long as a dependency answers, everybody asks for himself. Who was told to
+        ask is the only one until it reports with `put`, `failed` or `unclaim`, or at time *until*.
+        """
+        with self._lock:
+            entry = self._young(key, now)
+            if entry is None or not entry.failed:
+                return None
+            if now < entry.claimed_until:
+                return entry.value, max(0.0, now - entry.since)
+            entry.claimed_until = until
+            return None
+
+    def failed(self, key: Hashable) -> None:
+        """There was no new answer: from now on one caller at a time asks for it, and the others get the old one."""
         with self._lock:
             entry = self._entries.get(key)
-            if entry is None:
-                return None
-            value, since = entry
-            if now - since > self.max_age:
-                del self._entries[key]
-                return None
-            self._entries.move_to_end(key)
-            return Answer(value, stale=True, age=max(0.0, now - since))
+            if entry is not None:
+                entry.failed = True
+                entry.claimed_until = -math.inf
+
+    def unclaim(self, key: Hashable) -> None:
+        """Who was to ask did not: the next one may."""
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is not None:
+                entry.claimed_until = -math.inf
+
+    def _young(self, key: Hashable, now: float) -> _Entry | None:
+        entry = self._entries.get(key)
+        if entry is None:
+            return None
+        if now - entry.since > self.max_age:
+            del self._entries[key]
+            return None
+        self._entries.move_to_end(key)
+        return entry
 
 
-class Shelf:
-    """Where one keyed call keeps its answer and finds the last one. Without a store it only wraps."""
+class _Entry:
+    __slots__ = ("claimed_until", "failed", "since", "value")
 
-    __slots__ = ("_key", "_store")
-
-    def __init__(self, store: StaleAnswers | None, key: Hashable) -> None:
-        self._store = store
-        self._key = key
-
-    def keep(self, value: T, now: float) -> Answer[T]:
-        """The answer to return for a fresh value, remembered."""
-        if self._store is not None:
-            self._store.put(self._key, value, now=now)
-        return Answer(value)
-
-    def serve(self, now: float) -> Answer[Any] | None:
-        """The last good answer, if there is one young enough."""
-        return None if self._store is None else self._store.get(self._key, now=now)
+    def __init__(self, value: object, since: float) -> None:
+        self.value = value
+        self.since = since
+        self.failed = False
+        self.claimed_until = -math.inf

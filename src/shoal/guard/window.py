@@ -1,52 +1,63 @@
-"""Counts of the last so many seconds."""
+"""How much of what only ever grows was added in the last so many seconds."""
 
 from __future__ import annotations
 
 import math
+from array import array
+
+_MASK = 0xFFFFFFFF
 
 
 class Window:
-    """Counts two kinds of events over the last *seconds*, in *buckets* that are forgotten one by one.
+    """Remembers what *series* running counts were at the beginning of each of the last *buckets* pieces of time.
 
-    What is counted is between one bucket less than the window and the whole window old. A user on the hot path writes
+    So counting costs nothing here: whoever counts only adds to its own numbers, and before it does so at `turns_at` or
+    later, calls `advance` with what they are. What a window tells is between one bucket less than *seconds* and the
+    whole of them old. Buckets are numbered by the clock. Counts are kept modulo 2**32, and may go back a little.
 
-        if now >= window.ends: window.advance(now)
-        window.first[window.at] += 1
-
-    itself, which costs a third of a method call. Buckets are numbered by the clock, so two threads that advance at
-    once come to the same result.
+    >>> window = Window(seconds=30.0, buckets=10, series=1)
+    >>> window.advance(0.0, 5)
+    >>> window.since(2.0, 8)
+    (3,)
+    >>> window.since(40.0, 8)
+    (0,)
     """
 
-    __slots__ = ("_index", "_width", "at", "ends", "first", "second")
+    __slots__ = ("_buckets", "_index", "_marks", "_width", "turns_at")
 
-    def __init__(self, *, seconds: float, buckets: int) -> None:
+    def __init__(self, *, seconds: float, buckets: int, series: int) -> None:
         self._width = seconds / buckets
-        self.first = [0] * buckets
-        self.second = [0] * buckets
-        self.clear()
-
-    def clear(self) -> None:
-        """Forget everything."""
-        for counts in (self.first, self.second):
-            counts[:] = [0] * len(counts)
+        self._buckets = buckets
+        # One flat array, since guards are many: bucket after bucket, one number for each series.
+        self._marks = array("I", bytes(4 * buckets * series))
         self._index = -math.inf
-        self.at = 0
-        self.ends = -math.inf
+        self.turns_at = -math.inf
 
-    def advance(self, now: float) -> None:
-        """Forget what is older than the window at time *now*."""
+    def advance(self, now: float, *counts: int) -> None:
+        """Time *now* has come, and so much has been counted before it."""
         index = now // self._width
         if index <= self._index:
             return
-        buckets = len(self.first)
-        for back in range(int(min(index - self._index, buckets))):
-            stale = int((index - back) % buckets)
-            self.first[stale] = self.second[stale] = 0
+        marks, series = self._marks, len(counts)
+        for back in range(int(min(index - self._index, self._buckets))):
+            at = int((index - back) % self._buckets) * series
+            for place, count in enumerate(counts, at):
+                marks[place] = count & _MASK
         self._index = index
-        self.at = int(index % buckets)
-        self.ends = (index + 1) * self._width
+        self.turns_at = (index + 1) * self._width
 
-    def totals(self, now: float) -> tuple[int, int]:
-        """How many events of the first and of the second kind the window holds at time *now*."""
-        self.advance(now)
-        return sum(self.first), sum(self.second)
+    def since(self, now: float, *counts: int) -> tuple[int, ...]:
+        """How much of these counts was added in the window that ends at time *now*."""
+        self.advance(now, *counts)
+        oldest = int((self._index + 1) % self._buckets) * len(counts)
+        return tuple(_signed(count - self._marks[place]) for place, count in enumerate(counts, oldest))
+
+    def restart(self, now: float, *counts: int) -> None:
+        """Forget everything up to *counts*: what was added to them before time *now* is as if it had never been."""
+        self._index = -math.inf
+        self.advance(now, *counts)
+
+
+def _signed(difference: int) -> int:
+    difference &= _MASK
+    return difference if difference <= _MASK >> 1 else difference - _MASK - 1

@@ -41,6 +41,10 @@ _OF_A_GUARD: tuple[tuple[Family, Callable[[Guard], float | None]], ...] = (
         lambda guard: guard.counters.stale_served,
     ),
     (
+        _each("shoal_dependency_fallback_answers_total", "Calls answered with what was declared for that case."),
+        lambda guard: guard.counters.fallback_served,
+    ),
+    (
         _each("shoal_dependency_orphans_total", "Attempts that went on when their time was over."),
         lambda guard: guard.counters.orphans,
     ),
@@ -63,6 +67,14 @@ _OF_A_GUARD_BY_LABEL: tuple[tuple[Family, Callable[[Guard], Mapping[str, float]]
     (
         _by("outcome", "shoal_dependency_attempts_total", "Single tries by how they ended."),
         lambda guard: {outcome: getattr(guard.counters, f"attempts_{outcome}") for outcome in _ATTEMPTS},
+    ),
+    (
+        _by("reason", "shoal_dependency_rejections_total", "Calls that were not made, by why."),
+        lambda guard: {str(reason): count for reason, count in guard.counters.rejected_by.items()},
+    ),
+    (
+        _by("reason", "shoal_dependency_shadow_rejections_total", "Calls that a guard in shadow would not have made."),
+        lambda guard: {str(reason): count for reason, count in guard.counters.shadow_rejected_by.items()},
     ),
     (
         _by("error_type", "shoal_dependency_retries_total", "Retries scheduled, by the error that asked for them."),

@@ -6,13 +6,22 @@ import asyncio
 import random
 import re
 import socket
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Literal, Self, TypedDict, Unpack
 
 from shoal._clock import SYSTEM_CLOCK, Clock
 from shoal.errors import DeclarationError
-from shoal.guard import Backoff, BreakerSettings, BudgetSettings, Classifier, Guard, StaleAnswers
+from shoal.guard import (
+    Backoff,
+    BreakerSettings,
+    BudgetSettings,
+    Classifier,
+    Guard,
+    SheddingSettings,
+    StaleAnswers,
+    Transition,
+)
 from shoal.health import CheckRunner, Heartbeat, LoopWatch, ProbeAnswer, ProbeServer, StartupGate
 from shoal.metrics import Registry
 
@@ -40,8 +49,11 @@ class GuardOptions(TypedDict, total=False):
     budget: BudgetSettings | None
     breaker: BreakerSettings | None
     limit: int | None
+    shedding: SheddingSettings | None
     classify: Classifier
     stale: StaleAnswers | None
+    shadow: bool
+    on_transition: Callable[[str, Transition], None]
 
 
 class Service:

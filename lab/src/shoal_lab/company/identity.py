@@ -25,7 +25,7 @@ class Identity:
             "auth", target=settings.targets["auth"], **settings.policies(timeout=0.5, cached=True)
         )
         self.auth.check(every=5.0, timeout=1.0)(self._peer.ready)
-        self._introspect = self.auth.guard.keyed(lambda token: token)(self._ask)
+        self._introspect = self.auth.guard.fallback(key=lambda token: token)(self._ask)
         self._fetch_keys = self.auth.guard(self._get_keys)
 
     @property

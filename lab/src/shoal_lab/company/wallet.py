@@ -36,7 +36,7 @@ class BalanceView:
         service.journey("view-balance", routes=["GET /balance"], needs=[*identity.needs, balance], better_with=[kafka])
         balance.check(every=5.0, timeout=1.0)(self._peer.ready)
         kafka.check(every=5.0, timeout=1.0)(self._emit_healthcheck)
-        self._balance_of = balance.guard.keyed(lambda user: user)(self._ask)
+        self._balance_of = balance.guard.fallback(key=lambda user: user)(self._ask)
         self._emit = kafka.guard(self._emit_viewed)
 
     def mount(self, app: FastAPI) -> None:

@@ -1,0 +1,63 @@
+"""One attempt of an async call: begun in the caller's task, ended at its deadline, let go if it does not end."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable
+from types import CoroutineType
+from typing import Any, TypeVar
+
+from shoal.errors import DeadlineExceededError
+
+from .attempt import Attempt, TimeIsUpError, swap_task
+from .pipeline import Pipeline
+from .sweeper import start_timer
+
+T = TypeVar("T")
+
+
+async def make_attempt(
+    pipeline: Pipeline, fn: Callable[..., Awaitable[Any]], args: tuple[Any, ...], kwargs: dict[str, Any], left: float
+) -> Any:
+    """The result of `await fn(*args, **kwargs)`, or DeadlineExceededError.
+
+    It may take the guard's timeout, or *left* seconds if that is less. A cancellation from outside cancels the attempt
+    and is never swallowed, also not when it comes at the instant of the deadline.
+    """
+    seconds = pipeline.timeout
+    if 0.0 < left < seconds:
+        seconds = left
+    if seconds == math.inf:
+        return await fn(*args, **kwargs)
+    steps: Any = fn(*args, **kwargs)
+    if type(steps) is not CoroutineType:
+        steps = _awaited(steps)
+    attempt = Attempt()
+    attempt.steps = steps
+    loop = asyncio.get_running_loop()
+    host = swap_task(loop, attempt)
+    try:
+        waiter = steps.send(None)
+    except StopIteration as stop:
+        # Nothing to wait for: no timer, and no turn of the loop.
+        if attempt.was_touched:
+            attempt.has_ended(loop)
+            attempt.check_cancelled()
+        return stop.value
+    except BaseException:
+        attempt.has_ended(loop)
+        raise
+    finally:
+        swap_task(loop, host)
+    attempt.name = pipeline.name
+    timer = start_timer(attempt, loop, seconds, alone=seconds != pipeline.timeout)
+
+    try:
+        return await attempt.go_on(waiter, loop=loop, timer=timer, owner=pipeline)
+    except TimeIsUpError:
+        raise DeadlineExceededError(pipeline.name, timeout=seconds) from None
+
+
+async def _awaited(awaitable: Awaitable[T]) -> T:
+    return await awaitable

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -14,7 +15,7 @@ from fastapi import FastAPI, HTTPException
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.websockets import WebSocket
 
-from shoal import DeadlineExceededError, Service
+from shoal import DeadlineExceededError, Service, remaining
 from shoal.integrations.asgi import ASGIApp, JourneyMiddleware, ProbeRoutes, Receive, Scope, Send
 
 
@@ -433,3 +434,112 @@ async def test_a_websocket_route_goes_on_working_under_both() -> None:
 
     assert [message["type"] for message in sent] == ["websocket.accept", "websocket.close"]
     assert json.dumps(list(counts(company.service))) == "[]"
+
+
+class TestDeadlines:
+    """What the sender of a request waits for travels with it."""
+
+    async def test_a_request_is_served_under_the_time_its_sender_waits(self) -> None:
+        company = Company()
+        left: list[float] = []
+
+        @company.app.get("/left")
+        async def left_now() -> None:
+            left.append(remaining())
+
+        company.service.journey("left", routes=["GET /left"], needs=[])
+        async with client(company.asgi) as http:
+            await http.get("/left", headers={"Shoal-Timeout-Ms": "800"})
+            await http.get("/left")
+            await http.get("/left", headers={"Shoal-Timeout-Ms": "soon"})
+
+        assert 0.5 < left[0] <= 0.8
+        assert left[1:] == [math.inf, math.inf]
+
+    async def test_work_that_is_late_is_refused_before_it_begins(self) -> None:
+        company = Company()
+        async with client(company.asgi) as http:
+            response = await http.get("/fees", headers={"Shoal-Timeout-Ms": "0"})
+
+        assert (response.status_code, response.json()["cause"]) == (504, "deadline")
+        assert counts(company.service) == {("fees", "failed", "deadline"): 1}
+
+    async def test_a_guard_that_has_no_time_left_makes_the_deadline_the_cause(self) -> None:
+        company = Company()
+
+        @company.app.get("/slow")
+        async def slow() -> None:
+            await asyncio.sleep(0.02)
+            await company.auth.guard.arun(company.call, "auth")
+
+        company.service.journey("slow", routes=["GET /slow"], needs=[company.auth])
+        async with client(company.asgi) as http:
+            response = await http.get("/slow", headers={"Shoal-Timeout-Ms": "10"})
+
+        assert response.status_code == 500
+        assert company.auth.guard.counters.rejected_by["late"] == 1
+        assert counts(company.service) == {("slow", "failed", "deadline"): 1}
+
+    async def test_a_request_of_no_journey_has_its_deadline_too(self) -> None:
+        company = Company()
+        left: list[float] = []
+
+        @company.app.get("/left")
+        async def left_now() -> None:
+            left.append(remaining())
+
+        async with client(company.asgi) as http:
+            await http.get("/left", headers={"Shoal-Timeout-Ms": "800"})
+
+        assert left[0] <= 0.8
+        assert counts(company.service) == {}
+
+
+class TestRetriesOfOthers:
+    """Only the innermost guard retries, across processes too."""
+
+    @pytest.mark.parametrize(
+        ("attempts", "said"),
+        [
+            pytest.param(2, "no", id="it has been retried here"),
+            pytest.param(1, None, id="it has not been retried here"),
+        ],
+    )
+    async def test_a_failure_that_was_retried_says_that_it_must_not_be_repeated(
+        self, attempts: int, said: str | None
+    ) -> None:
+        service = Service("wallet")
+        auth = service.dependency("auth", target="http://auth", attempts=attempts, breaker=None)
+        service.journey("balance", routes=["GET /balance"], needs=[auth])
+        app = FastAPI()
+
+        @app.get("/balance")
+        async def balance() -> None:
+            try:
+                await auth.guard.arun(refuse)
+            except ConnectionRefusedError:
+                raise HTTPException(503) from None
+
+        async with client(JourneyMiddleware(app, service)) as http:
+            response = await http.get("/balance")
+
+        assert response.status_code == 503
+        assert response.headers.get("shoal-retry") == said
+
+    async def test_a_failure_that_was_made_up_for_says_nothing(self) -> None:
+        service = Service("wallet")
+        kafka = service.dependency("kafka", target="kafka://broker", attempts=2, breaker=None)
+        service.journey("fees", routes=["GET /fees"], needs=[], better_with=[kafka])
+        app = FastAPI()
+
+        @app.get("/fees")
+        async def fees() -> dict[str, str]:
+            with contextlib.suppress(ConnectionRefusedError):
+                await kafka.guard.arun(refuse)
+            return {}
+
+        async with client(JourneyMiddleware(app, service)) as http:
+            response = await http.get("/fees")
+
+        assert response.status_code == 200
+        assert "shoal-retry" not in response.headers

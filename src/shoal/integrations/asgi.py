@@ -6,8 +6,9 @@ import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from shoal.guard import NO_RETRY, RETRY_HEADER, TIMEOUT_HEADER, timeout_from_header
 from shoal.health import ProbeAnswer
-from shoal.service import Service
+from shoal.service import JourneyRequest, Service
 
 __all__ = ["ASGIApp", "JourneyMiddleware", "Message", "ProbeRoutes", "Receive", "Scope", "Send"]
 
@@ -16,6 +17,9 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_TIMEOUT_HEADER = TIMEOUT_HEADER.lower().encode()
+_DO_NOT_RETRY = (RETRY_HEADER.lower().encode(), NO_RETRY.encode())
 
 _PROBES = frozenset({"/livez", "/readyz", "/startupz", "/health"})
 
@@ -26,6 +30,10 @@ class JourneyMiddleware:
     Requests of no journey, websockets and lifespan pass through uncounted. Above the service's limit a request is
     answered 503 with `Retry-After` and does not reach *app*. A request whose client went away counts by the status that
     *app* had begun to send, and as failed when it had sent none. Routes are as *app* sees them, without a root path.
+
+    A request that says in `Shoal-Timeout-Ms` how long its sender waits is served under that deadline, which guards
+    obey; one whose time has passed is answered 504 and does not reach *app*. An answer of 500 and above for want of a
+    dependency that was asked again already carries `Shoal-Retry: no`.
     """
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
@@ -34,13 +42,23 @@ class JourneyMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection, as ASGI says."""
-        request = self._service.begin(scope["method"], _path(scope)) if scope["type"] == "http" else None
-        if request is None:
+        if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        if request.shed:
-            await _refuse(send)
-            return
+        timeout = timeout_from_header(_header(scope, _TIMEOUT_HEADER))
+        request = self._service.begin(scope["method"], _path(scope), timeout=timeout)
+        with self._service.deadline(timeout):
+            if request is None:
+                await self.app(scope, receive, send)
+            elif request.late:
+                await _refuse(send, 504, cause="deadline", why="its sender waits no longer")
+            elif request.shed:
+                why = "too many requests are being served; try again in a moment"
+                await _refuse(send, 503, cause="overload", why=why, headers=[(b"retry-after", b"1")])
+            else:
+                await self._serve(request, scope, receive, send)
+
+    async def _serve(self, request: JourneyRequest, scope: Scope, receive: Receive, send: Send) -> None:
         status: int | None = None
         gone = False
 
@@ -48,6 +66,8 @@ class JourneyMiddleware:
             nonlocal status, gone
             if message["type"] == "http.response.start":
                 status = message["status"]
+                if status >= 500 and request.must_not_be_repeated:
+                    message = {**message, "headers": [*message.get("headers", ()), _DO_NOT_RETRY]}
             try:
                 await send(message)
             except OSError:
@@ -92,10 +112,15 @@ def _path(scope: Scope) -> str:
     return path.removeprefix(root) if root and path.startswith(f"{root}/") else path
 
 
-async def _refuse(send: Send) -> None:
-    body = {"error": "too many requests are being served; try again in a moment", "cause": "overload"}
-    answer = ProbeAnswer(503, json.dumps(body).encode() + b"\n")
-    await _send(send, answer, headers=[(b"retry-after", b"1")])
+def _header(scope: Scope, name: bytes) -> str | None:
+    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), None)
+
+
+async def _refuse(
+    send: Send, status: int, *, cause: str, why: str, headers: list[tuple[bytes, bytes]] | None = None
+) -> None:
+    answer = ProbeAnswer(status, json.dumps({"error": why, "cause": cause}).encode() + b"\n")
+    await _send(send, answer, headers=headers)
 
 
 async def _send(

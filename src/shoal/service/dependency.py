@@ -7,8 +7,23 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from shoal.errors import DeclarationError
-from shoal.guard import Guard
+from shoal.guard import (
+    Classifier,
+    Guard,
+    classify_dbapi,
+    classify_default,
+    classify_grpc,
+    classify_kafka,
+    classify_redis,
+)
 from shoal.health import Check, CheckFunction, CheckReading, public_target
+
+_CLASSIFIERS: Mapping[str, Classifier] = {
+    **dict.fromkeys(("postgres", "postgresql", "mysql", "mariadb", "oracle", "mssql", "sqlite"), classify_dbapi),
+    **dict.fromkeys(("redis", "rediss", "valkey", "valkeys"), classify_redis),
+    **dict.fromkeys(("grpc", "grpcs"), classify_grpc),
+    "kafka": classify_kafka,
+}
 
 Checked = TypeVar("Checked", bound=CheckFunction)
 
@@ -86,6 +101,15 @@ class Dependency:
 
     def __repr__(self) -> str:
         return f"Dependency({self.name!r}, target={public_target(self.target)!r})"
+
+
+def classifier_for(target: str) -> Classifier:
+    """How the errors of clients for such a target are to be read.
+
+    >>> classifier_for("postgres://wallet-db/wallet").__name__, classifier_for("http://auth").__name__
+    ('classify_dbapi', 'classify_default')
+    """
+    return _CLASSIFIERS.get(urlsplit(target).scheme.lower().partition("+")[0], classify_default)
 
 
 def _own_document(target: str) -> Mapping[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Literal
 
 from shoal._events import Trail
-from shoal.errors import DeadlineExceededError
+from shoal.errors import DeadlineExceededError, TooLateError
 
 Outcome = Literal["ok", "degraded", "failed", "shed", "client_error"]
 
@@ -30,8 +30,9 @@ def judge(
 
     *status* is what was sent, `None` when nothing was; *error* is what the application let escape. A failure is put
     down to the last failed dependency that the journey needs, or else to the last one it is better with: that it can do
-    without was a claim. A request cancelled because its client went away counts by the status that had been sent, and
-    as failed when there was none: the client may have left because it waited too long.
+    without was a claim. If none of them failed but the request's own time ran out, the cause is the deadline. A request
+    cancelled because its client went away counts by the status that had been sent, and as failed when there was none:
+    the client may have left because it waited too long.
 
     >>> trail = Trail()
     >>> trail.failed.append("auth")
@@ -42,7 +43,7 @@ def judge(
     if status is None or status >= 500 or (error is not None and not cancelled):
         if (culprit := _last(trail.failed, needs) or _last(trail.failed, better_with)) is not None:
             return "failed", culprit
-        return "failed", DEADLINE if isinstance(error, DeadlineExceededError) else SELF
+        return "failed", DEADLINE if trail.late or isinstance(error, DeadlineExceededError | TooLateError) else SELF
     if status >= 400:
         return "client_error", NONE
     # Whatever went wrong on the way, declared or not, the answer is not the full one.

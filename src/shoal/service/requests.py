@@ -7,7 +7,7 @@ from shoal._events import begin_trail, end_trail
 
 from .journey import Journey
 from .measures import Measures
-from .outcome import OVERLOAD, Outcome, judge
+from .outcome import DEADLINE, OVERLOAD, Outcome, judge
 
 
 class InFlight:
@@ -21,25 +21,37 @@ class InFlight:
 
 
 class JourneyRequest:
-    """A request that `Service.begin` has let in, or not: when `shed`, answer 503 and do no more.
+    """A request that `Service.begin` has let in, or not: when `shed` answer 503, when `late` 504, and do no more.
 
     Otherwise `end` must be called, once, in the context that called `begin`.
     """
 
-    __slots__ = ("_began", "_clock", "_in_flight", "_measures", "_token", "_trail", "journey", "shed")
+    __slots__ = ("_began", "_clock", "_in_flight", "_measures", "_token", "_trail", "journey", "late", "shed")
 
-    def __init__(self, journey: Journey, *, in_flight: InFlight, measures: Measures, clock: Clock) -> None:
+    def __init__(
+        self, journey: Journey, *, in_flight: InFlight, measures: Measures, clock: Clock, timeout: float | None
+    ) -> None:
         self.journey = journey
+        self.late = timeout is not None and timeout <= 0
+        """Whether nobody waits for the answer any more."""
         self._in_flight = in_flight
         self._measures = measures
         self._clock = clock
-        self.shed = in_flight.limit is not None and in_flight.now >= in_flight.limit
+        self.shed = not self.late and in_flight.limit is not None and in_flight.now >= in_flight.limit
+        if self.late:
+            measures.request(journey.name, "failed", DEADLINE, seconds=None)
+            return
         if self.shed:
             measures.request(journey.name, "shed", OVERLOAD, seconds=None)
             return
         in_flight.now += 1
         self._began = clock.now()
         self._trail, self._token = begin_trail()
+
+    @property
+    def must_not_be_repeated(self) -> bool:
+        """Whether it failed by a dependency that was asked again already: a retry of the caller's would be too many."""
+        return any(dependency in self._trail.retried for dependency in self._trail.failed)
 
     def end(self, *, status: int | None, error: BaseException | None = None) -> tuple[Outcome, str]:
         """Count it: *status* is what was sent, if anything was, *error* what the application raised.

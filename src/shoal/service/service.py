@@ -7,7 +7,7 @@ import random
 import re
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from typing import Literal, Self, TypedDict, Unpack
 
 from shoal._clock import SYSTEM_CLOCK, Clock
@@ -21,12 +21,13 @@ from shoal.guard import (
     SheddingSettings,
     StaleAnswers,
     Transition,
+    deadline,
 )
 from shoal.health import CheckRunner, Heartbeat, LoopWatch, ProbeAnswer, ProbeServer, StartupGate
 from shoal.metrics import Registry
 
 from .deep import DeepReadiness
-from .dependency import Dependency
+from .dependency import Dependency, classifier_for
 from .exposed import expose
 from .journey import Journey, RouteTable
 from .measures import Measures
@@ -123,8 +124,9 @@ class Service:
 
         *target* says where it is, as a URL; credentials in it are never shown. *required_to_start* holds readiness back
         until its check has succeeded once. *timeout*, in seconds for each attempt, and the options that follow are the
-        guard's. *links* says where its own health document is; `/health` of an HTTP target unless said otherwise.
-        Raises DeclarationError for a name that is taken or not usable, and ValueError as the guard does.
+        guard's; unless *classify* is given, errors are read as clients for such a target raise them. *links* says where
+        its own health document is; `/health` of an HTTP target unless said otherwise. Raises DeclarationError for a
+        name that is taken or not usable, and ValueError as the guard does.
         """
         _check_name("dependency", name)
         if name in CAUSES:
@@ -133,6 +135,7 @@ class Service:
             raise DeclarationError(f"dependency {name} is declared already; share the object that came back")
         if required_to_start:
             self._must_not_run(f"dependency {name}, required to start,")
+        guard.setdefault("classify", classifier_for(target))
         dependency = Dependency(
             name,
             target=target,
@@ -239,12 +242,21 @@ class Service:
         """`answer` for callers on an event loop: deep readiness does not block it."""
         return await self._probes.aanswer(path)
 
-    def begin(self, method: str, path: str) -> JourneyRequest | None:
-        """For integrations: a request arrived. `None` when it belongs to no journey and is not counted."""
+    def begin(self, method: str, path: str, *, timeout: float | None = None) -> JourneyRequest | None:
+        """For integrations: a request arrived, whose sender waits *timeout* seconds, None if it did not say.
+
+        `None` when it belongs to no journey and is not counted.
+        """
         journey = self._routes.find(method, path)
         if journey is None:
             return None
-        return JourneyRequest(journey, in_flight=self._in_flight, measures=self._measures, clock=self._clock)
+        return JourneyRequest(
+            journey, in_flight=self._in_flight, measures=self._measures, clock=self._clock, timeout=timeout
+        )
+
+    def deadline(self, timeout: float | None) -> AbstractContextManager[None]:
+        """For integrations: what is done inside serves a request whose sender waits *timeout* seconds, or for ever."""
+        return nullcontext() if timeout is None else deadline(timeout, clock=self._clock)
 
     @contextmanager
     def _answering(self, server: ProbeServer) -> Iterator[None]:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from shoal.errors import DeadlineExceededError
 
 from .attempt import Attempt, TimeIsUpError, swap_task
+from .deadline import UNTIL
 from .pipeline import Pipeline
 from .sweeper import start_timer
 
@@ -18,14 +19,22 @@ T = TypeVar("T")
 
 
 async def make_attempt(
-    pipeline: Pipeline, fn: Callable[..., Awaitable[Any]], args: tuple[Any, ...], kwargs: dict[str, Any], left: float
+    pipeline: Pipeline,
+    fn: Callable[..., Awaitable[Any]],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    at: float,
+    until: float,
 ) -> Any:
     """The result of `await fn(*args, **kwargs)`, or DeadlineExceededError.
 
-    It may take the guard's timeout, or *left* seconds if that is less. A cancellation from outside cancels the attempt
+    It begins at time *at* and may take the guard's timeout, or end at *until*, the deadline, if that is sooner. A cancellation from outside cancels the attempt
     and is never swallowed, also not when it comes at the instant of the deadline.
     """
     seconds = pipeline.timeout
+    left = until - at
+    # A shadow lets even late calls through.
     if 0.0 < left < seconds:
         seconds = left
     if seconds == math.inf:
@@ -52,11 +61,13 @@ async def make_attempt(
         swap_task(loop, host)
     attempt.name = pipeline.name
     timer = start_timer(attempt, loop, seconds, alone=seconds != pipeline.timeout)
-
     try:
         return await attempt.go_on(waiter, loop=loop, timer=timer, owner=pipeline)
     except TimeIsUpError:
         raise DeadlineExceededError(pipeline.name, timeout=seconds) from None
+    finally:
+        # What was let go in the middle of a `with deadline(...)` cannot set it back here any more.
+        UNTIL.set(until)
 
 
 async def _awaited(awaitable: Awaitable[T]) -> T:

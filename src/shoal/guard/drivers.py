@@ -122,7 +122,7 @@ async def acall(pipeline: Pipeline, fn: Function, args: Args, kwargs: Kwargs) ->
         ticket = pipeline.begin(at)
         attempted = _disturbed_async(pipeline, fn)
     try:
-        value = await make_attempt(pipeline, attempted, args, kwargs, last_moment - at)
+        value = await make_attempt(pipeline, attempted, args, kwargs, at=at, until=last_moment)
     except Exception as error:
         until = min(at + pipeline.longest, last_moment)
         wait = pipeline.failed(ticket, error, attempt=1, began=at, until=until, now=pipeline.now())
@@ -173,7 +173,7 @@ async def _again_async(
             UNTIL.set(until)
             try:
                 attempted = _disturbed_async(pipeline, fn)
-                value = await make_attempt(pipeline, attempted, args, kwargs, until - at)
+                value = await make_attempt(pipeline, attempted, args, kwargs, at=at, until=until)
             except Exception as error:
                 again = pipeline.failed(ticket, error, attempt=attempt, began=at, until=until, now=pipeline.now())
                 if again is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -14,6 +15,7 @@ from shoal import _events
 from shoal._clock import Clock
 from shoal.errors import BulkheadFullError, DeadlineExceededError
 from shoal.guard import Guard
+from shoal.guard.attempt import Attempt
 
 MakeGuard = Callable[..., Guard]
 Jumping = Callable[[Coroutine[Any, Any, None]], None]
@@ -337,3 +339,33 @@ async def test_a_call_is_made_in_its_callers_context_like_any_await(make_guard: 
     assert seen == "by the caller"
     assert variable.get() == "by the call"
     assert trail.failed == ["inner"]
+
+
+@pytest.mark.parametrize("ending", ["answered", "cut", "let go", "cancelled"])
+async def test_no_attempt_waits_for_the_garbage_collector(ending: str, make_guard: MakeGuard) -> None:
+    guard = make_guard(timeout=60.0 if ending in {"answered", "cancelled"} else 0.001, attempts=1)
+
+    async def call() -> None:
+        try:
+            await asyncio.sleep(0.001 if ending == "answered" else 60.0)
+        except asyncio.CancelledError:
+            if ending == "let go":
+                await asyncio.sleep(0.01)
+            raise
+
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(5):
+            task = asyncio.create_task(guard.arun(call))
+            if ending == "cancelled":
+                await asyncio.sleep(0)
+                task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            del task
+        await asyncio.sleep(0.05)
+        alive = sum(type(kept) is Attempt for kept in gc.get_objects())
+    finally:
+        gc.enable()
+
+    assert alive == 0

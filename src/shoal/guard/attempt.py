@@ -79,10 +79,11 @@ class Attempt:
     _loop: Loop | None = None
     _over = False
     _is_up = False
+    _is_orphan = False
     _cancelled_by_caller = False
     name = "guarded call"
     steps: Steps
-    _pause: _Pause
+    _pause: _Pause | None = None
 
     # What a coroutine may ask of its current task.
 
@@ -164,14 +165,15 @@ class Attempt:
         for fn, context in self._callbacks:
             loop.call_soon(fn, self, context=context)
 
-    def check_cancelled(self) -> None:
-        """The coroutine has returned: raises CancelledError if it was to be cancelled, as a task would end."""
+    def has_returned(self, loop: Loop) -> None:
+        """The coroutine returned. Raises CancelledError if it was to be cancelled meanwhile, as a task would end."""
+        self.has_ended(loop)
         if self._must_cancel:
             raise asyncio.CancelledError
 
     def time_is_up(self) -> None:
         """Called by the loop, not from a task: the caller is to be free, now or in a few turns."""
-        if not self._over:
+        if self._pause is not None and not self._is_orphan:
             self._is_up = True
             self._pause.interrupt(self._fut_waiter)
 
@@ -213,11 +215,11 @@ class Attempt:
                 waiter = self._step(error, loop)
                 error = None
         except StopIteration as stop:
-            self.check_cancelled()
             return stop.value
         finally:
             if timer is not None:
                 timer.cancel(self)
+            self._pause = None
             # Or this frame, what it waited for and the error's traceback would keep each other alive.
             del waiter, error, pause, self
 
@@ -241,6 +243,9 @@ class Attempt:
         host = swap_task(loop, self)
         try:
             return self.steps.send(None) if error is None else self.steps.throw(error)
+        except StopIteration:
+            self.has_returned(loop)
+            raise
         except BaseException:
             self.has_ended(loop)
             raise
@@ -270,7 +275,10 @@ class Attempt:
         late = asyncio.CancelledError() if self._cancelled_by_caller else TimeIsUpError()
         if not self._over:
             self._let_go(waiter, loop, owner)
-        raise late
+        try:
+            raise late
+        finally:
+            del late, waiter, self
 
     def _let_go(self, waiter: Any, loop: Loop, owner: Owner) -> None:
         if not loop.is_running():
@@ -282,6 +290,7 @@ class Attempt:
         if self._fut_waiter is not None:
             self._fut_waiter._asyncio_future_blocking = True
         self._is_up = self._cancelled_by_caller = False
+        self._is_orphan = True
         # A context of its own, which a task makes for itself: the caller's is the caller's.
         task = loop.create_task(self._outlive(waiter, loop, owner), name=f"{self.name}, let go")
         _orphans.add(task)

@@ -29,15 +29,11 @@ async def make_attempt(
 ) -> Any:
     """The result of `await fn(*args, **kwargs)`, or DeadlineExceededError.
 
-    It begins at time *at* and may take the guard's timeout, or end at *until*, the deadline, if that is sooner. A cancellation from outside cancels the attempt
-    and is never swallowed, also not when it comes at the instant of the deadline.
+    It begins at time *at* and may take the guard's timeout, or end at *until*, the deadline, if that is sooner. A
+    cancellation from outside cancels the attempt and is never swallowed, also not when it comes at the instant of the
+    deadline.
     """
-    seconds = pipeline.timeout
-    left = until - at
-    # A shadow lets even late calls through.
-    if 0.0 < left < seconds:
-        seconds = left
-    if seconds == math.inf:
+    if pipeline.timeout == until == math.inf:
         return await fn(*args, **kwargs)
     steps: Any = fn(*args, **kwargs)
     if type(steps) is not CoroutineType:
@@ -49,16 +45,26 @@ async def make_attempt(
     try:
         waiter = steps.send(None)
     except StopIteration as stop:
-        # Nothing to wait for: no timer, and no turn of the loop.
-        if attempt.was_touched:
-            attempt.has_ended(loop)
-            attempt.check_cancelled()
+        attempt.has_returned(loop)
         return stop.value
     except BaseException:
         attempt.has_ended(loop)
         raise
     finally:
         swap_task(loop, host)
+        # Or the task, its exception and this frame would keep each other alive.
+        del host
+    return await go_on(pipeline, attempt, waiter, loop, at=at, until=until)
+
+
+async def go_on(
+    pipeline: Pipeline, attempt: Attempt, waiter: Any, loop: asyncio.AbstractEventLoop, *, at: float, until: float
+) -> Any:
+    """The rest of an attempt whose first step was made and that waits for *waiter*; see `make_attempt`."""
+    seconds, left = pipeline.timeout, until - at
+    # A shadow lets even late calls through.
+    if 0.0 < left < seconds:
+        seconds = left
     attempt.name = pipeline.name
     timer = start_timer(attempt, loop, seconds, alone=seconds != pipeline.timeout)
     try:

@@ -7,11 +7,14 @@ to the cells; everything else is asked of the pipeline.
 from __future__ import annotations
 
 import asyncio
+import math
+from asyncio import get_running_loop
 from collections.abc import Callable, Coroutine
 from types import CoroutineType
 from typing import Any, TypeAlias
 
-from .attempts import make_attempt
+from .attempt import Attempt, swap_task
+from .attempts import go_on, make_attempt
 from .cells import LATENCIES
 from .deadline import UNTIL, deadline
 from .pipeline import Pipeline
@@ -22,6 +25,8 @@ Kwargs: TypeAlias = dict[str, Any]
 SyncDriver: TypeAlias = Callable[[Pipeline, Function, Args, Kwargs], Any]
 AsyncDriver: TypeAlias = Callable[[Pipeline, Function, Args, Kwargs], Coroutine[Any, Any, Any]]
 
+_NOT_YET: Any = object()
+_NEVER = math.inf
 _LAST = LATENCIES - 1
 _deadline = UNTIL.get
 
@@ -109,7 +114,9 @@ def _again(
         del last
 
 
-async def acall(pipeline: Pipeline, fn: Function, args: Args, kwargs: Kwargs) -> Any:
+async def acall(  # noqa: C901 -- all a call that goes well comes to, without a call of its own for any of it
+    pipeline: Pipeline, fn: Function, args: Args, kwargs: Kwargs
+) -> Any:
     """Await in the caller's task, each attempt over at its deadline."""
     cells = pipeline.cells
     at = pipeline.now()
@@ -122,7 +129,33 @@ async def acall(pipeline: Pipeline, fn: Function, args: Args, kwargs: Kwargs) ->
         ticket = pipeline.begin(at)
         attempted = _disturbed_async(pipeline, fn)
     try:
-        value = await make_attempt(pipeline, attempted, args, kwargs, at=at, until=last_moment)
+        if pipeline.timeout == last_moment == _NEVER:
+            value = await attempted(*args, **kwargs)
+        elif type(steps := attempted(*args, **kwargs)) is CoroutineType:
+            # What `make_attempt` does, once more: here it saves a fifth of what a call costs.
+            attempt = Attempt()
+            attempt.steps = steps
+            loop = get_running_loop()
+            host = swap_task(loop, attempt)
+            try:
+                waiter = steps.send(None)
+                value = _NOT_YET
+            except StopIteration as stop:
+                # Nothing to wait for: no timer, and no turn of the loop.
+                value = stop.value
+                if attempt.was_touched:
+                    attempt.has_returned(loop)
+            except BaseException:
+                attempt.has_ended(loop)
+                raise
+            finally:
+                swap_task(loop, host)
+                # Or the task, its exception and this frame would keep each other alive.
+                del host
+            if value is _NOT_YET:
+                value = await go_on(pipeline, attempt, waiter, loop, at=at, until=last_moment)
+        else:
+            value = await make_attempt(pipeline, lambda: steps, (), {}, at=at, until=last_moment)
     except Exception as error:
         until = min(at + pipeline.longest, last_moment)
         wait = pipeline.failed(ticket, error, attempt=1, began=at, until=until, now=pipeline.now())

@@ -36,8 +36,8 @@ fix: install   ## format, and repair what the linter can
 	$(BIN)/ruff format $(CODE)
 	$(BIN)/ruff check --fix $(CODE)
 
-bench: install ## what a guarded call costs, as ratios to a bare call
-	$(BIN)/python benchmarks/bench_guard.py
+bench: install ## what a guarded call costs and how it behaves, beside other libraries; BENCH=--write keeps the tables
+	bash tools/bench.sh $(BENCH)
 
 docs: install  ## write the generated pages again
 	$(BIN)/python tools/docs.py
@@ -49,7 +49,7 @@ interpreters: install ## the fast tests on every newer Python found on this mach
 	bash tools/interpreters.sh
 
 requirements: install ## pin again (the .in files say what, the .txt files say which)
-	for f in build dev; do $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links requirements/$$f.in --output-file requirements/$$f.txt --upgrade; done
+	for f in build dev bench; do $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url --no-emit-find-links requirements/$$f.in --output-file requirements/$$f.txt --upgrade; done
 
 clean:         ## remove the environment and what was made
 	rm -rf .venv out dist build .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache

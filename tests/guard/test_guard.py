@@ -529,3 +529,20 @@ def test_without_a_gil_every_step_is_locked(monkeypatch: pytest.MonkeyPatch, mak
     assert held
     assert all(held)
     assert guard.in_flight == 0
+
+
+def test_calls_before_the_first_failure_pay_for_its_retries(clock: ManualClock, make_guard: MakeGuard) -> None:
+    """The budget is made by the first failure, and knows what went before."""
+    guard = make_guard(attempts=2, breaker=None, budget=BudgetSettings(ratio=0.2, reserve=0.0))
+    for _ in range(99):
+        guard.run(lambda: "ok")
+
+    with pytest.raises(ConnectionRefusedError):
+        guard.run(refuse)
+
+    assert guard.counters.retries == 1
+    assert guard.budget_remaining == pytest.approx(1 - 1 / 20)
+    clock.advance(20.0)
+    with pytest.raises(ConnectionRefusedError):
+        guard.run(refuse)
+    assert guard.counters.retries_denied == 1

@@ -80,3 +80,12 @@ def test_it_tells_what_an_exact_log_tells_give_or_take_a_bucket(times: list[floa
     recent = counted.recent(now)
 
     assert sum(now - time < 9.0 for time in log) <= recent <= sum(now - time <= 10.0 for time in log)
+
+
+def test_a_part_of_the_window_may_be_asked_for() -> None:
+    counted = Counted()
+    for second in range(10):
+        counted.note(100.5 + second)
+
+    assert counted.window.since(109.9, counted.count, seconds=3.0) == (3,)
+    assert counted.window.since(109.9, counted.count, seconds=60.0) == (10,)

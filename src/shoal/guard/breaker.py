@@ -217,6 +217,11 @@ class Breaker:
         good, bad, *slow = self.window.since(now, *self._counts)
         return good, bad, slow[0] if slow else 0
 
+    def heard_of(self, now: float, *, seconds: float) -> int:
+        """How many attempts of the last so many seconds were answered or failed, as far back as the window goes."""
+        good, bad, *_ = self.window.since(now, *self._counts, seconds=seconds)
+        return good + bad
+
     def retry_after(self, now: float) -> float:
         """Seconds until another attempt may be admitted, if nothing is heard of those that are out."""
         if self.state == "open":

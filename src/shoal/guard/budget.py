@@ -54,6 +54,10 @@ class RetryBudget:
         """Retries paid for so far."""
         self.window = Window(seconds=settings.window, buckets=self._BUCKETS, series=2)
 
+    def assume(self, now: float, *, originals: int) -> None:
+        """Begin with so many original calls of late, for a budget that was not there when they were made."""
+        self.window.restart(now, self._originals_ended - originals, self.granted)
+
     def advance(self, now: float) -> None:
         """Move the window on, before more is counted."""
         self.window.advance(now, self._originals_ended, self.granted)

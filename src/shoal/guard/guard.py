@@ -17,7 +17,7 @@ from shoal._clock import SYSTEM_CLOCK, Clock
 from .backoff import Backoff
 from .block import Block
 from .breaker import Breaker, BreakerSettings
-from .budget import BudgetSettings, RetryBudget
+from .budget import BudgetSettings
 from .bulkhead import Bulkhead
 from .cells import Cells
 from .counters import Counters, read_counters
@@ -126,7 +126,7 @@ class Guard:
             name,
             cells=cells,
             retry=RetryPolicy(attempts=attempts, idempotent=idempotent, backoff=backoff),
-            budget=None if budget is None else RetryBudget(budget, cells),
+            budget=budget,
             breaker=Breaker(breaker or _NEVER_OPENS, cells, rng=rng, timeout=timeout, now=clock.now()),
             bulkhead=Bulkhead(cells, limit=limit),
             shedding=None if shedding is None else Shedding(shedding, cells),
@@ -183,10 +183,10 @@ class Guard:
     def budget_remaining(self) -> float:
         """The share of the retry budget that is left, 0 to 1; 1 without a budget."""
         pipeline = self._pipeline
-        if pipeline.budget is None:
-            return 1.0
+        now = pipeline.now()
         with pipeline.lock:
-            return pipeline.budget.remaining(pipeline.now())
+            budget = pipeline.budget(now)
+            return 1.0 if budget is None else budget.remaining(now)
 
     def remaining(self) -> float:
         """Seconds that an attempt begun now may take: the timeout, or what the deadline leaves of it. Never negative.

@@ -14,7 +14,7 @@ from shoal._clock import Clock
 from shoal.errors import BreakerOpenError, BulkheadFullError, CallRejectedError, CallShedError, TooLateError
 
 from .breaker import Breaker
-from .budget import RetryBudget
+from .budget import BudgetSettings, RetryBudget
 from .bulkhead import Bulkhead
 from .cells import Cells
 from .deadline import UNTIL
@@ -53,6 +53,8 @@ class Pipeline:
     """
 
     __slots__ = (
+        "_budget",
+        "_budget_settings",
         "_careful",
         "_classify",
         "_failed_at",
@@ -60,9 +62,9 @@ class Pipeline:
         "_last_error",
         "_listener",
         "_shadow",
+        "_tally",
         "async_sleep",
         "breaker",
-        "budget",
         "bulkhead",
         "cells",
         "clock",
@@ -76,7 +78,6 @@ class Pipeline:
         "rng",
         "shedding",
         "sleep",
-        "tally",
         "timeout",
     )
 
@@ -86,7 +87,7 @@ class Pipeline:
         *,
         cells: Cells,
         retry: RetryPolicy,
-        budget: RetryBudget | None,
+        budget: BudgetSettings | None,
         breaker: Breaker,
         bulkhead: Bulkhead,
         shedding: Shedding | None,
@@ -103,7 +104,10 @@ class Pipeline:
         self.name = name
         self.cells = cells
         self.retry = retry
-        self.budget = budget
+        self._budget_settings = budget
+        # Most guards never see a failure, and guards are many: what only failures need is made by the first.
+        self._budget: RetryBudget | None = None
+        self._tally: Tally | None = None
         self.breaker = breaker
         self.bulkhead = bulkhead
         self.shedding = shedding
@@ -115,7 +119,6 @@ class Pipeline:
         self.clock = clock
         self.now = clock.now
         self.rng = rng
-        self.tally = Tally()
         self.fault: Fault | None = None
         # Taken on the long way only.
         self.lock = RLock()
@@ -127,6 +130,22 @@ class Pipeline:
         self._failed_at = -math.inf
         self._last_error: str | None = None
         self._set_ticket(clock.now())
+
+    @property
+    def tally(self) -> Tally:
+        """What is counted on the long way."""
+        tally = self._tally
+        if tally is None:
+            with self.lock:
+                tally = self._tally = self._tally or Tally()
+        return tally
+
+    def budget(self, now: float) -> RetryBudget | None:
+        """What pays for retries; None if nothing needs to. To be called under the lock."""
+        if self._budget is None and self._budget_settings is not None:
+            self._budget = RetryBudget(self._budget_settings, self.cells)
+            self._budget.assume(now, originals=self.breaker.heard_of(now, seconds=self._budget_settings.window))
+        return self._budget
 
     def begin(self, now: float) -> int:
         """A ticket for the first attempt of a call. Raises the rejection if there is none."""
@@ -268,11 +287,12 @@ class Pipeline:
 
     def may_retry(self, now: float) -> bool:
         """Charge a retry that is made elsewhere."""
-        if self.budget is None:
-            return True
         with self.lock:
-            if self.budget.withdraw(now):
-                self.budget.retry_ended()
+            budget = self.budget(now)
+            if budget is None:
+                return True
+            if budget.withdraw(now):
+                budget.retry_ended()
                 return True
             self.tally.retries_denied += 1
             return False
@@ -323,7 +343,7 @@ class Pipeline:
         if now < self.cells.turns_at:
             return
         turns = []
-        for policy in (self.breaker, self.budget, self.shedding):
+        for policy in (self.breaker, self._budget, self.shedding):
             if policy is not None:
                 policy.advance(now)
                 turns.append(policy.window.turns_at)
@@ -332,8 +352,8 @@ class Pipeline:
     def _leave(self, attempt: int, now: float) -> None:
         self._turn(now)
         self.bulkhead.leave()
-        if attempt > 1 and self.budget is not None:
-            self.budget.retry_ended()
+        if attempt > 1 and self._budget is not None:
+            self._budget.retry_ended()
 
     def _tell(self) -> None:
         if not self.breaker.news:
@@ -384,7 +404,8 @@ class Pipeline:
         # An attempt that has less time than answers take is only more load.
         if now + wait + (self.cells.quantile(0.5) or 0.0) >= until:
             return None
-        if self.budget is not None and not self.budget.withdraw(now):
+        budget = self.budget(now)
+        if budget is not None and not budget.withdraw(now):
             self.tally.retries_denied += 1
             return None
         return wait

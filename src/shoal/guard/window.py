@@ -23,7 +23,7 @@ class Window:
     (0,)
     """
 
-    __slots__ = ("_buckets", "_index", "_marks", "_width", "turns_at")
+    __slots__ = ("_buckets", "_index", "_marks", "_width")
 
     def __init__(self, *, seconds: float, buckets: int, series: int) -> None:
         self._width = seconds / buckets
@@ -31,7 +31,11 @@ class Window:
         # One flat array, since guards are many: bucket after bucket, one number for each series.
         self._marks = array("I", bytes(4 * buckets * series))
         self._index = -math.inf
-        self.turns_at = -math.inf
+
+    @property
+    def turns_at(self) -> float:
+        """From when on `advance` has to be called before anything more is counted."""
+        return (self._index + 1) * self._width
 
     def advance(self, now: float, *counts: int) -> None:
         """Time *now* has come, and so much has been counted before it."""
@@ -44,12 +48,12 @@ class Window:
             for place, count in enumerate(counts, at):
                 marks[place] = count & _MASK
         self._index = index
-        self.turns_at = (index + 1) * self._width
 
-    def since(self, now: float, *counts: int) -> tuple[int, ...]:
-        """How much of these counts was added in the window that ends at time *now*."""
+    def since(self, now: float, *counts: int, seconds: float = math.inf) -> tuple[int, ...]:
+        """How much of these counts was added in the window that ends at time *now*, or in its last *seconds*."""
         self.advance(now, *counts)
-        oldest = int((self._index + 1) % self._buckets) * len(counts)
+        back = min(self._buckets, max(1, math.ceil(seconds / self._width))) if seconds < math.inf else self._buckets
+        oldest = int((self._index - back + 1) % self._buckets) * len(counts)
         return tuple(_signed(count - self._marks[place]) for place, count in enumerate(counts, oldest))
 
     def restart(self, now: float, *counts: int) -> None:

@@ -8,9 +8,11 @@ from shoal.errors import (
     BreakerOpenError,
     BulkheadFullError,
     CallRejectedError,
+    CallShedError,
     DeadlineExceededError,
     DeclarationError,
     ShoalError,
+    TooLateError,
 )
 from shoal.guard import Guard, deadline, remaining
 from shoal.service import Service
@@ -21,11 +23,13 @@ __all__ = [
     "BreakerOpenError",
     "BulkheadFullError",
     "CallRejectedError",
+    "CallShedError",
     "DeadlineExceededError",
     "DeclarationError",
     "Guard",
     "Service",
     "ShoalError",
+    "TooLateError",
     "__version__",
     "deadline",
     "remaining",

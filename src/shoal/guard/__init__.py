@@ -13,7 +13,7 @@ from .bulkhead import Bulkhead
 from .cells import Cells
 from .classifiers import classify_dbapi, classify_grpc, classify_kafka, classify_redis
 from .counters import Counters
-from .deadline import deadline, remaining
+from .deadlines import deadline, remaining
 from .fallback import Answer
 from .fault import Fault
 from .guard import Guard

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from shoal.errors import DeadlineExceededError
 
 from .attempt import Attempt, TimeIsUpError, swap_task
-from .deadline import UNTIL
+from .deadlines import UNTIL
 from .pipeline import Pipeline
 from .sweeper import start_timer
 

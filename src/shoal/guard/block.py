@@ -9,7 +9,7 @@ from typing import Self
 
 from shoal.errors import DeadlineExceededError
 
-from .deadline import UNTIL
+from .deadlines import UNTIL
 from .pipeline import Pipeline
 
 

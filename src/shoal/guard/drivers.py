@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 from .attempt import Attempt, swap_task
 from .attempts import go_on, make_attempt
 from .cells import LATENCIES
-from .deadline import UNTIL, deadline
+from .deadlines import UNTIL, deadline
 from .pipeline import Pipeline
 
 Function: TypeAlias = Callable[..., Any]

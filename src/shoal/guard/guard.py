@@ -21,7 +21,7 @@ from .budget import BudgetSettings
 from .bulkhead import Bulkhead
 from .cells import Cells
 from .counters import Counters, read_counters
-from .deadline import UNTIL
+from .deadlines import UNTIL
 from .drivers import AsyncDriver, SyncDriver, acall, acall_in_time, call, call_in_time
 from .fallback import MISSING, Fallback
 from .fault import Fault

@@ -17,7 +17,7 @@ from .breaker import Breaker
 from .budget import BudgetSettings, RetryBudget
 from .bulkhead import Bulkhead
 from .cells import Cells
-from .deadline import UNTIL
+from .deadlines import UNTIL
 from .fault import Fault
 from .health import GuardHealth, status_of
 from .locks import gil_is_off

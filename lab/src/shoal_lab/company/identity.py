@@ -17,13 +17,13 @@ class Identity:
     """Validates the bearer token of a request; one per service that has to know who asks."""
 
     def __init__(self, service: Service, settings: PodSettings) -> None:
-        self._peer = Peer(settings.targets["auth"])
         self._stateless = settings.remedies.stateless_auth
         self._verifier: Verifier | None = None
         self._refreshing: asyncio.Task[None] | None = None
         self.auth: Dependency = service.dependency(
             "auth", target=settings.targets["auth"], **settings.policies(timeout=0.5, cached=True)
         )
+        self._peer = Peer(self.auth, guarded=settings.remedies.guarded)
         self.auth.check(every=5.0, timeout=1.0)(self._peer.ready)
         self._introspect = self.auth.guard.fallback(key=lambda token: token)(self._ask)
         self._fetch_keys = self.auth.guard(self._get_keys)

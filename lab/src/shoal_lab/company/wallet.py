@@ -25,11 +25,11 @@ class BalanceView:
         self._identity = identity
         self._event_may_fail = settings.remedies.guarded
         self._pod = settings.pod
-        self._peer = Peer(settings.targets["balance"])
         self._events = Events(settings.targets["kafka"])
         balance = service.dependency(
             "balance", target=settings.targets["balance"], **settings.policies(timeout=0.5, cached=True)
         )
+        self._peer = Peer(balance, guarded=settings.remedies.guarded)
         kafka = service.dependency(
             "kafka", target=f"kafka://{settings.targets['kafka']}", **settings.policies(timeout=0.5)
         )

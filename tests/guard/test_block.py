@@ -190,3 +190,8 @@ def test_a_failed_trial_in_a_block_opens_again(clock: ManualClock, make_guard: M
 
     with pytest.raises(BreakerOpenError), guard.call():
         pytest.fail("entered")
+
+
+def test_a_guards_own_deadline_limits_a_block(make_guard: MakeGuard) -> None:
+    with make_guard(timeout=5.0, deadline=0.3).call() as call:
+        assert call.remaining() == pytest.approx(0.3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import httpx
 import pytest
 
 from shoal.errors import BreakerOpenError, DeadlineExceededError
-from shoal.guard import Backoff, BreakerSettings, BudgetSettings, Guard, Outcome
+from shoal.guard import Backoff, BreakerSettings, BudgetSettings, Guard, Outcome, do_not_retry
 from shoal.testing import ManualClock
 
 MakeGuard = Callable[..., Guard]
@@ -353,3 +354,84 @@ def test_a_keyboard_interrupt_gives_place_and_permit_back(clock: ManualClock, ma
     assert guard.in_flight == 0
     assert guard.counters.calls_cancelled == 1
     assert guard.run(answers("ok")) == "ok"
+
+
+async def test_a_call_cancelled_while_it_waits_to_retry_has_ended_once(make_guard: MakeGuard) -> None:
+    waiting = asyncio.Event()
+
+    async def wait_for_ever(_seconds: float) -> None:
+        waiting.set()
+        await asyncio.sleep(60.0)
+
+    guard = make_guard(async_sleep=wait_for_ever)
+
+    async def refuse() -> None:
+        raise ConnectionRefusedError
+
+    task = asyncio.create_task(guard.arun(refuse))
+    await waiting.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert (guard.counters.calls_cancelled, guard.counters.calls, guard.in_flight) == (1, 1, 0)
+
+
+def test_a_keyboard_interrupt_while_it_waits_to_retry_ends_the_call_once(make_guard: MakeGuard) -> None:
+    def interrupt(_seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    guard = make_guard(sleep=interrupt)
+
+    def refuse() -> None:
+        raise ConnectionRefusedError
+
+    with pytest.raises(KeyboardInterrupt):
+        guard.run(refuse)
+
+    assert (guard.counters.calls_cancelled, guard.counters.calls, guard.in_flight) == (1, 1, 0)
+
+
+def test_what_the_other_side_forbids_is_not_repeated_by_any_guard_around(make_guard: MakeGuard) -> None:
+    inner, outer = make_guard("inner", attempts=3), make_guard("outer", attempts=3)
+
+    def forbidden() -> None:
+        error = ConnectionResetError()
+        do_not_retry(error)
+        raise error
+
+    with pytest.raises(ConnectionResetError):
+        outer.run(inner.run, forbidden)
+
+    assert (inner.counters.attempts, outer.counters.attempts) == (1, 1)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("attempts", [1, 3])
+def test_what_was_forbidden_once_does_not_forbid_the_next_call(
+    wrapped: bool, attempts: int, clock: ManualClock, make_guard: MakeGuard
+) -> None:
+    """A second dependency asked while the first one's error is being handled is a matter of its own."""
+    first, second = make_guard("first", attempts=attempts), make_guard("second", attempts=3)
+
+    def forbidden() -> None:
+        error = ConnectionResetError()
+        do_not_retry(error)
+        if not wrapped:
+            raise error
+        try:
+            raise error
+        except ConnectionResetError:
+            raise ConnectionAbortedError  # noqa: B904 -- as careless code does
+
+    def refuse() -> None:
+        raise ConnectionRefusedError
+
+    try:
+        first.run(forbidden)
+    except ConnectionError:
+        clock.advance(0.01)
+        with pytest.raises(ConnectionRefusedError):
+            second.run(refuse)
+
+    assert second.counters.attempts == 3

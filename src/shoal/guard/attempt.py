@@ -182,8 +182,8 @@ class Attempt:
         """Every step after the first: *waiter* is what the coroutine waits for. Returns what it returns.
 
         Raises TimeIsUpError after *timer* called `time_is_up`; *owner* is told if the coroutine then goes on by itself,
-        because it did not end in a few turns of the loop. A cancellation from outside reaches the
-        coroutine first, and always its caller.
+        because it did not end in a few turns of the loop. A cancellation from outside reaches the coroutine first, and
+        always its caller.
         """
         self._loop = loop
         self._pause = pause = _Pause(self)
@@ -262,7 +262,8 @@ class Attempt:
             try:
                 yield
             except GeneratorExit:
-                break
+                self._let_go(waiter, loop, owner)
+                raise
             except asyncio.CancelledError:
                 self._cancelled_by_caller = True
             if waiter is not None and not waiter.done():
@@ -282,8 +283,8 @@ class Attempt:
 
     def _let_go(self, waiter: Any, loop: Loop, owner: Owner) -> None:
         if not loop.is_running():
+            self._over = True
             self.steps.close()
-            self.has_ended(loop)
             return
         if not self._requests:
             self.cancel()
@@ -362,7 +363,7 @@ class _Pause:
     def interrupt(self, waiter: Any) -> None:
         """Wake the task now, whatever becomes of what it waits for. If that has happened, it will be woken anyway."""
         if waiter is not None and waiter.remove_done_callback(self._wake):
-            asyncio.get_running_loop().call_soon(self._wake, self, context=self._context)
+            self._attempt.get_loop().call_soon(self._wake, self, context=self._context)
 
 
 def _end_of(waiter: Any) -> BaseException | None:

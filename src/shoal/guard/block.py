@@ -58,7 +58,7 @@ class Block:
         left = UNTIL.get() - now
         self._ticket = pipeline.begin(now)
         # A shadow lets even late calls through.
-        self._given = min(pipeline.timeout, left) if left > 0 else pipeline.timeout
+        self._given = min(pipeline.timeout, pipeline.limit, left if left > 0 else math.inf)
         return self
 
     def __exit__(

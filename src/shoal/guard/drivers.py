@@ -83,7 +83,11 @@ def _again(
     attempt = 1
     try:
         while True:
-            pipeline.sleep(wait)
+            try:
+                pipeline.sleep(wait)
+            except BaseException:
+                pipeline.interrupted()
+                raise
             at = pipeline.now()
             ticket = pipeline.resume(at, until)
             if ticket is None:
@@ -196,7 +200,11 @@ async def _again_async(
     attempt = 1
     try:
         while True:
-            await pipeline.async_sleep(wait)
+            try:
+                await pipeline.async_sleep(wait)
+            except BaseException:
+                pipeline.interrupted()
+                raise
             at = pipeline.now()
             ticket = pipeline.resume(at, until)
             if ticket is None:

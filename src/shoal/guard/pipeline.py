@@ -48,8 +48,8 @@ class Pipeline:
 
     A driver admits an attempt itself while the cells have a ticket, and counts its timely answer itself; for everything
     else it asks `begin` or `resume` and reports with `succeeded`, `failed` or `cancelled`, each of which gives the
-    bulkhead's place back. *longest* is how many seconds all attempts and the longest waits between
-    them amount to, *limit* how many the whole call may take.
+    bulkhead's place back. *longest* is how many seconds all attempts and the longest waits between them amount to,
+    *limit* how many the whole call may take.
     """
 
     __slots__ = (
@@ -145,6 +145,7 @@ class Pipeline:
         if self._budget is None and self._budget_settings is not None:
             self._budget = RetryBudget(self._budget_settings, self.cells)
             self._budget.assume(now, originals=self.breaker.heard_of(now, seconds=self._budget_settings.window))
+            self.cells.turns_at = min(self.cells.turns_at, self._budget.window.turns_at)
         return self._budget
 
     def begin(self, now: float) -> int:
@@ -208,7 +209,7 @@ class Pipeline:
         until: float,
         repeats: bool = True,
     ) -> float | None:
-        """Attempt number *attempt*, begun at *began* with *given* seconds to go, raised: how long to wait for the next.
+        """Attempt number *attempt*, begun at time *began*, raised: how long to wait before the next.
 
         None means that the error is the caller's to see. *until* is when the whole call must be over. With *repeats*
         False the attempt cannot be repeated here, and whether it may be is left to whoever is around.
@@ -260,6 +261,11 @@ class Pipeline:
             self._leave(attempt, now)
             self.tally.calls_cancelled += 1
             self.breaker.abandoned(ticket)
+
+    def interrupted(self) -> None:
+        """The call ended between two attempts, cancelled."""
+        with self.lock:
+            self.tally.calls_cancelled += 1
 
     def may_be_excused(self, error: Exception) -> bool:
         """Whether a call that ended so may be answered otherwise: the dependency failed, or was not asked here."""

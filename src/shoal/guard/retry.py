@@ -39,8 +39,8 @@ class RetryPolicy:
         return self.backoff.wait(attempt - 1, rng=rng, throttled=outcome is Outcome.THROTTLE, at_least=at_least)
 
     def mark(self, error: Exception, now: float) -> None:
-        """Tell outer guards not to repeat this, if this guard has had its say about repeating."""
-        if self.attempts > 1 or not self.idempotent:
+        """Tell outer guards not to repeat this, if this guard, or the other side, has had its say about repeating."""
+        if self.attempts > 1 or not self.idempotent or was_retried(error):
             mark(error, now)
 
     @property
@@ -70,8 +70,9 @@ def is_marked(error: BaseException, *, since: float) -> bool:
         if link is None:
             return False
         marked = getattr(link, _MARK, None)
-        if marked is not None and marked >= since:
-            return True
+        if marked is not None:
+            # Whatever it was raised from is older still.
+            return bool(marked >= since)
         link = link.__cause__ or link.__context__
     return False
 

@@ -30,7 +30,7 @@ check: install ## format, lint, types, import contracts, docs up to date, tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/docs.py --check
-	$(BIN)/python -m pytest -m "not lab"
+	$(BIN)/python -m pytest -m "not lab and not server"
 
 fix: install   ## format, and repair what the linter can
 	$(BIN)/ruff format $(CODE)

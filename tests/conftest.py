@@ -11,6 +11,13 @@ import pytest
 _MAY_BE_ABSENT = ("no IPv6", "recorded traces", "only root")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What starts a database, a broker or a cache is left to `make test`."""
+    for item in items:
+        if item.path.parent.name in {"databases", "kafka"} and item.path.parent.parent.name == "integrations":
+            item.add_marker("server")
+
+
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No settings of the person who runs the tests: colours, widths, and shoal's own variables."""

@@ -15,12 +15,14 @@ import shoal
 
 PUBLIC = {
     "shoal": """
-        BreakerOpenError BulkheadFullError CallRejectedError DeadlineExceededError DeclarationError Guard Service
-        ShoalError __version__
+        BreakerOpenError BulkheadFullError CallRejectedError CallShedError DeadlineExceededError DeclarationError Guard
+        Service ShoalError TooLateError __version__ deadline remaining
     """,
     "shoal.guard": """
-        Answer Backoff Breaker BreakerSettings BreakerState BudgetSettings Bulkhead Classifier Counters Guard
-        GuardHealth Outcome RetryBudget StaleAnswers classify_default
+        Answer Backoff Block Breaker BreakerSettings BreakerState BudgetSettings Bulkhead Cells Classifier Counters
+        Fault Guard GuardHealth NO_RETRY Outcome RETRY_HEADER Refusal RetryBudget Shedding SheddingSettings StaleAnswers
+        TIMEOUT_HEADER Transition classify_dbapi classify_default classify_grpc classify_kafka classify_redis deadline
+        do_not_retry forbids_retry remaining timeout_from_header timeout_header was_retried
     """,
     "shoal.health": """
         Answers CONTENT_TYPE Check CheckFunction CheckReading CheckRunner Component DEEP_TIMEOUT DocumentStatus
@@ -38,7 +40,22 @@ PUBLIC = {
         usable_endpoints
     """,
     "shoal.cli": "main",
+    "shoal.integrations.aiohttp": "guard_middleware",
+    "shoal.integrations.aiokafka": "GuardedProducer possibly_delivered",
     "shoal.integrations.asgi": "ASGIApp JourneyMiddleware Message ProbeRoutes Receive Scope Send",
+    "shoal.integrations.asyncpg": "GuardedPool",
+    "shoal.integrations.confluent_kafka": "GuardedProducer possibly_delivered",
+    "shoal.integrations.grpc": """
+        AioDeadlineInterceptor AioGuardInterceptor DeadlineInterceptor GuardInterceptor aio_interceptors
+    """,
+    "shoal.integrations.httpx": "AsyncGuardTransport GuardTransport",
+    "shoal.integrations.httpx2": "AsyncGuardTransport GuardTransport",
+    "shoal.integrations.psycopg": "AsyncConnect AsyncGuardedConnections AsyncPool Connect GuardedConnections Pool",
+    "shoal.integrations.redis": "guarded",
+    "shoal.integrations.requests": "GuardAdapter",
+    "shoal.integrations.sqlalchemy": "AsyncGuardedEngine GuardedEngine",
+    "shoal.integrations.stamina": "within_budget",
+    "shoal.integrations.tenacity": "stop_when_budget_is_spent",
 }
 
 MODULES = sorted(
@@ -70,7 +87,7 @@ def test_every_module_says_what_it_is_for_and_its_examples_are_true(module: str)
     imported = importlib.import_module(module)
 
     assert imported.__doc__
-    assert doctest.testmod(imported).failed == 0
+    assert doctest.testmod(imported, optionflags=doctest.NORMALIZE_WHITESPACE).failed == 0
 
 
 def test_the_version_is_that_of_the_distribution() -> None:

@@ -31,7 +31,7 @@ for version in ${*:-3.12 3.13 3.14 3.15}; do
         cp requirements/dev.txt "$home/dev.txt"
     fi
     # What starts servers has nothing to learn from another interpreter, and takes most of the time.
-    "$home/bin/python" -m pytest -q -m "not lab" --ignore tests/lab/platform --ignore tests/lab/report/test_browser.py
+    "$home/bin/python" -m pytest -q -m "not lab and not server" --ignore tests/lab/platform --ignore tests/lab/report/test_browser.py
     ran=$((ran + 1))
 done
 echo "newer interpreters tested: $ran"

@@ -7,10 +7,10 @@ these look through `raise ... from ...`, as `error_type` does, and leave to `cla
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from typing import TypeAlias
 
 from .outcome import Outcome, classify_default, retry_after
+from .peek import ask, first_argument, peek
 
 _OK, _FAIL, _THROTTLE, _NEUTRAL = Outcome.OK, Outcome.FAIL, Outcome.THROTTLE, Outcome.NEUTRAL
 
@@ -59,11 +59,11 @@ def classify_grpc(error: Exception) -> Outcome:
 
 
 def _grpc_code(error: BaseException) -> Outcome | None:
-    name = _peek(_ask(error, "code"), "name")
+    name = peek(ask(error, "code"), "name")
     outcome = _GRPC_CODES.get(name) if isinstance(name, str) else None
     if outcome is _FAIL or outcome is _THROTTLE:
         # These two are codes that the client gives itself, for messages that never left or were not let in.
-        details = _ask(error, "details")
+        details = ask(error, "details")
         if details == "Exception serializing request!":
             return _NEUTRAL
         if isinstance(details, str) and "essage larger than max" in details:
@@ -78,9 +78,9 @@ def _grpc_code(error: BaseException) -> Outcome | None:
 # A login that is refused (28, 3D) is a FAIL, unlike a permission that a statement lacks (42501): the credentials are
 # this service's own, and without a connection the database serves it nothing. 40001 and 40P01, serialization and
 # deadlock, must be repeated as a whole transaction by its owner; 40003 does not know whether it has committed. 25006 is
-# a write on what has become a replica; 25P03 and 25P04 have closed the connection.
+# a write on what has become a replica; 25P03 and 25P04 have closed the connection. A full disk (53100) does not pass.
 _SQLSTATES = _table(
-    FAIL="08 28 3D 57 58 F0 HV XX 25006 25P03 25P04 40003",
+    FAIL="08 28 3D 57 58 F0 HV XX 25006 25P03 25P04 40003 53100",
     THROTTLE="53",
     OK="02 20 21 22 23 24 25 26 27 2B 2D 2F 34 38 39 3B 3F 40 42 44 54 55 P0",
     NEUTRAL="0A",
@@ -122,19 +122,19 @@ def classify_dbapi(error: Exception) -> Outcome:
 
 def _disconnected(error: BaseException) -> Outcome | None:
     # SQLAlchemy's dialects know many more ways to say so than there are states.
-    return _FAIL if _peek(error, "connection_invalidated") is True else None
+    return _FAIL if peek(error, "connection_invalidated") is True else None
 
 
 def _sqlstate(error: BaseException) -> Outcome | None:
     for attribute in ("sqlstate", "pgcode"):
-        state = _peek(error, attribute)
+        state = peek(error, attribute)
         if isinstance(state, str) and len(state) == 5:
             return _SQLSTATES.get(state) or _SQLSTATES.get(state[:2])
     return None
 
 
 def _sqlite_code(error: BaseException) -> Outcome | None:
-    code = _peek(error, "sqlite_errorcode")
+    code = peek(error, "sqlite_errorcode")
     # Extended codes keep the primary one in their lowest byte.
     return _SQLITE_CODES.get(code & 0xFF) if isinstance(code, int) else None
 
@@ -178,10 +178,10 @@ def classify_kafka(error: Exception) -> Outcome:
 def _kafka_code(error: BaseException) -> Outcome | None:
     lineage = _lineage(error)
     if "confluent_kafka.KafkaException" in lineage or "cimpl.KafkaException" in lineage:
-        inner = _argument(error)
-        code, fatal, retriable = (_ask(inner, name) for name in ("code", "fatal", "retriable"))
+        inner = first_argument(error)
+        code, fatal, retriable = (ask(inner, name) for name in ("code", "fatal", "retriable"))
     elif "aiokafka.KafkaError" in lineage:
-        code, fatal, retriable = _peek(error, "errno"), False, _peek(error, "retriable")
+        code, fatal, retriable = peek(error, "errno"), False, peek(error, "retriable")
     else:
         return None
     if not isinstance(code, int):
@@ -224,7 +224,7 @@ def classify_redis(error: Exception) -> Outcome:
 
 
 def _redis_words(error: BaseException) -> Outcome | None:
-    message = _argument(error)
+    message = first_argument(error)
     if not isinstance(message, str) or "redis.RedisError" not in _lineage(error):
         return None
     return _THROTTLE if message == "max number of clients reached" else _REDIS_WORDS.get(message.partition(" ")[0])
@@ -247,7 +247,7 @@ def _links(error: BaseException) -> list[BaseException]:
     while isinstance(link, BaseException) and len(links) < _DEEPEST_CAUSE:
         links.append(link)
         # SQLAlchemy keeps the driver's error here; the cause may be one further in, of the driver's driver.
-        wrapped = _peek(link, "orig")
+        wrapped = peek(link, "orig")
         link = wrapped if isinstance(wrapped, BaseException) else link.__cause__
     return links
 
@@ -268,23 +268,3 @@ def _named(outcomes: Mapping[str | int, Outcome]) -> _Test:
 def _lineage(error: BaseException) -> list[str]:
     """The names of the error's class and its bases, the nearest first, each with its top-level package."""
     return [f"{str(kind.__module__).partition('.')[0]}.{kind.__name__}" for kind in type(error).__mro__]
-
-
-def _argument(error: BaseException) -> object:
-    args = _peek(error, "args")
-    return args[0] if isinstance(args, tuple) and args else None
-
-
-def _peek(holder: object, name: str) -> object:
-    """An attribute or None, also when it is a property that raises."""
-    with suppress(Exception):
-        return getattr(holder, name, None)
-    return None
-
-
-def _ask(holder: object, name: str) -> object:
-    """What a method returns, or None, also when it raises."""
-    method = _peek(holder, name)
-    with suppress(Exception):
-        return method() if callable(method) else None
-    return None

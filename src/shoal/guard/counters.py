@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar, get_args
 
 from .cells import Cells
-from .outcome import ERROR_TYPES, ErrorType
+from .dialects import ERROR_TYPES, ErrorType
 from .tally import Refusal, Tally
 from .transition import BreakerState
 

@@ -13,9 +13,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from enum import Enum
-from typing import Literal, TypeAlias, get_args
+from typing import TypeAlias
 
 from shoal.errors import CallRejectedError
+
+from .dialects import ErrorType, is_refusal_in_words, kind_in_dialect
+from .peek import first_argument, peek
 
 
 class Outcome(Enum):
@@ -37,9 +40,6 @@ class Outcome(Enum):
 
 
 Classifier: TypeAlias = Callable[[Exception], Outcome]
-
-ErrorType: TypeAlias = Literal["timeout", "connect", "reset", "5xx", "throttled", "other"]
-ERROR_TYPES: tuple[ErrorType, ...] = get_args(ErrorType)
 
 _OWN_MISTAKES = (
     TypeError,
@@ -125,28 +125,32 @@ def error_type(error: BaseException) -> ErrorType:
             return "connect"
         if isinstance(link, ConnectionError | EOFError) or _has_errno(link, _RESET):
             return "reset"
+        kind = kind_in_dialect(link)
+        if kind is not None:
+            return kind
     return "other"
 
 
 def never_sent(error: BaseException) -> bool:
     """Whether the error proves that the request did not reach the dependency, so that even a write may be repeated.
 
-    True for a refused connection and a name that does not resolve, also as an explicit cause. "Host unreachable" is
+    True for a refused connection and a name that does not resolve, also as an explicit cause, or in the words of a
+    client that keeps nothing else of it. "Host unreachable" is
     no proof: it may end a connection that had carried the request.
     """
     for link in _causes(error):
         if isinstance(link, BaseExceptionGroup):
             return all(never_sent(member) for member in link.exceptions)
-        if _is_refused(link):
+        if _is_refused(link) or is_refusal_in_words(link):
             return True
     return False
 
 
 def http_status(error: BaseException) -> int | None:
     """The HTTP status an exception carries, the way httpx, requests, aiohttp, urllib and Starlette carry it."""
-    response = _peek(error, "response")
+    response = peek(error, "response")
     for holder, name in ((response, "status_code"), (response, "status"), (error, "status_code"), (error, "status")):
-        value = _peek(holder, name)
+        value = peek(holder, name)
         if isinstance(value, int) and not isinstance(value, bool) and 100 <= value <= 599:
             return int(value)
     return None
@@ -158,7 +162,7 @@ def retry_after(error: BaseException, *, wall: float) -> float | None:
     Read from an attribute `retry_after` or a Retry-After header, which holds seconds or a date. *wall* is the time in
     seconds since 1970, to subtract from the date. Never negative; `inf` for absurdly many seconds.
     """
-    value = _peek(error, "retry_after")
+    value = peek(error, "retry_after")
     if isinstance(value, int | float) and not isinstance(value, bool):
         return None if math.isnan(value) else max(0.0, float(value))
     text = _retry_after_header(error)
@@ -173,8 +177,8 @@ def retry_after(error: BaseException, *, wall: float) -> float | None:
 
 
 def _retry_after_header(error: BaseException) -> str | None:
-    for holder in (_peek(error, "response"), error):
-        get = _peek(_peek(holder, "headers"), "get")
+    for holder in (peek(error, "response"), error):
+        get = peek(peek(holder, "headers"), "get")
         if not callable(get):
             continue
         # Clients' mappings ignore case, a plain dict does not.
@@ -183,13 +187,6 @@ def _retry_after_header(error: BaseException) -> str | None:
                 value = get(name)
                 if isinstance(value, str):
                     return value
-    return None
-
-
-def _peek(holder: object, name: str) -> object:
-    """An attribute or None, also when it is a property that raises (httpx: `.request` of an error without one)."""
-    with suppress(Exception):
-        return getattr(holder, name, None)
     return None
 
 
@@ -202,7 +199,7 @@ def _causes(error: BaseException) -> list[BaseException]:
     link: object = error
     while isinstance(link, BaseException) and len(chain) < _DEEPEST_CAUSE:
         chain.append(link)
-        candidates = (link.__cause__, *link.args[:1], _peek(link, "reason"))
+        candidates = (link.__cause__, first_argument(link), peek(link, "reason"), peek(link, "orig"))
         link = next((candidate for candidate in candidates if isinstance(candidate, BaseException)), None)
     return chain
 

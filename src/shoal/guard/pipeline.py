@@ -18,10 +18,11 @@ from .budget import BudgetSettings, RetryBudget
 from .bulkhead import Bulkhead
 from .cells import Cells
 from .deadlines import UNTIL
+from .dialects import ErrorType
 from .fault import Fault
 from .health import GuardHealth, status_of
 from .locks import gil_is_off
-from .outcome import Classifier, ErrorType, Outcome, error_type, retry_after
+from .outcome import Classifier, Outcome, error_type, retry_after
 from .retry import RetryPolicy, was_retried
 from .shedding import Shedding
 from .tally import Refusal, Tally

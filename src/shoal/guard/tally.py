@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias, TypeVar
 
-from .outcome import ErrorType
+from .dialects import ErrorType
 
 Refusal: TypeAlias = Literal["breaker", "bulkhead", "shed", "late"]
 """Why a call was not made."""

@@ -54,8 +54,8 @@ PUBLIC = {
     "shoal.integrations.redis": "guarded",
     "shoal.integrations.requests": "GuardAdapter",
     "shoal.integrations.sqlalchemy": "AsyncGuardedEngine GuardedEngine",
-    "shoal.integrations.stamina": "within_budget",
-    "shoal.integrations.tenacity": "stop_when_budget_is_spent",
+    "shoal.integrations.stamina": "BackoffHook within_budget",
+    "shoal.integrations.tenacity": "retry_if_repeatable stop_when_budget_is_spent",
 }
 
 MODULES = sorted(

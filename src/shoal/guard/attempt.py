@@ -75,12 +75,16 @@ class Attempt:
     _fut_waiter: Any = None
     _must_cancel = False
     _requests = 0
+    _message: object = None
     _callbacks: tuple[tuple[Callable[[Any], object], contextvars.Context | None], ...] = ()
     _loop: Loop | None = None
     _over = False
     _is_up = False
     _is_orphan = False
+    # The deadline or the caller has asked it to end; what else asks is the coroutine's own business.
+    _is_to_end = False
     _cancelled_by_caller = False
+    _error: BaseException | None = None
     name = "guarded call"
     steps: Steps
     _pause: _Pause | None = None
@@ -93,6 +97,7 @@ class Attempt:
             return False
         self.was_touched = True
         self._requests += 1
+        self._message = msg
         waiter = self._fut_waiter
         if waiter is None or not (waiter.cancel() if msg is None else waiter.cancel(msg=msg)):
             self._must_cancel = True
@@ -115,8 +120,14 @@ class Attempt:
         return self._over
 
     def cancelled(self) -> bool:
-        """Never: how the coroutine ended is its caller's to know."""
-        return False
+        """Whether it ended with CancelledError. For callbacks, as `exception` is."""
+        return isinstance(self._error, asyncio.CancelledError)
+
+    def exception(self) -> BaseException | None:
+        """What it ended with."""
+        if self.cancelled():
+            raise asyncio.CancelledError
+        return self._error
 
     def add_done_callback(self, fn: Callable[[Any], object], *, context: contextvars.Context | None = None) -> None:
         """Call `fn(attempt)` when the coroutine has ended."""
@@ -159,17 +170,28 @@ class Attempt:
     was_touched = False
     """Whether the coroutine has asked anything of it that matters at its end."""
 
-    def has_ended(self, loop: Loop) -> None:
-        """The coroutine returned or raised."""
+    def has_ended(self, loop: Loop, error: BaseException | None = None) -> None:
+        """The coroutine returned, or raised *error*."""
         self._over = True
+        if self._callbacks:
+            # Only for them: it keeps this attempt's frames alive, and so the attempt.
+            self._error = error
         for fn, context in self._callbacks:
             loop.call_soon(fn, self, context=context)
 
     def has_returned(self, loop: Loop) -> None:
         """The coroutine returned. Raises CancelledError if it was to be cancelled meanwhile, as a task would end."""
-        self.has_ended(loop)
-        if self._must_cancel:
-            raise asyncio.CancelledError
+        error = self._cancellation() if self._must_cancel else None
+        self.has_ended(loop, error)
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error
+
+    def _cancellation(self) -> asyncio.CancelledError:
+        # With the words it was asked with: by them anyio knows its own cancellations.
+        return asyncio.CancelledError() if self._message is None else asyncio.CancelledError(self._message)
 
     def time_is_up(self) -> None:
         """Called by the loop, not from a task: the caller is to be free, now or in a few turns."""
@@ -206,11 +228,10 @@ class Attempt:
                     error = cancelled
                     if self._fut_waiter is None:
                         # It came past the pause.
-                        self.cancel()
-                        self._cancelled_by_caller = True
+                        self.cancelled_by_caller(*cancelled.args[:1])
                 except BaseException as thrown:  # noqa: BLE001 -- what a future ended with is the coroutine's to handle
                     error = thrown
-                if self._is_up or self._cancelled_by_caller:
+                if self._is_up or (self._cancelled_by_caller and not self._is_orphan):
                     yield from self._wind_up(waiter, loop, owner)
                 waiter = self._step(error, loop)
                 error = None
@@ -222,6 +243,11 @@ class Attempt:
             self._pause = None
             # Or this frame, what it waited for and the error's traceback would keep each other alive.
             del waiter, error, pause, self
+
+    def cancelled_by_caller(self, msg: object = None) -> None:
+        """The task that the coroutine runs in is being cancelled."""
+        self._cancelled_by_caller = self._is_to_end = True
+        self.cancel(msg)
 
     def _wait_for(self, waiter: Any) -> bool:
         """The coroutine yielded this. Whether it is a future."""
@@ -239,15 +265,16 @@ class Attempt:
         self._fut_waiter = None
         if self._must_cancel:
             self._must_cancel = False
-            error = asyncio.CancelledError()
+            if not isinstance(error, asyncio.CancelledError):
+                error = self._cancellation()
         host = swap_task(loop, self)
         try:
             return self.steps.send(None) if error is None else self.steps.throw(error)
         except StopIteration:
             self.has_returned(loop)
             raise
-        except BaseException:
-            self.has_ended(loop)
+        except BaseException as ended:
+            self.has_ended(loop, ended)
             raise
         finally:
             swap_task(loop, host)
@@ -255,8 +282,7 @@ class Attempt:
 
     def _wind_up(self, waiter: Any, loop: Loop, owner: Owner) -> Generator[Any, None, None]:
         """Cancel the coroutine and give it a few turns. Always raises; what it says now is too late."""
-        if not self._requests:
-            self.cancel()
+        self._end()
         # Turns, not a time: the loop that serves the caller must go on.
         for _ in range(_TURNS):
             try:
@@ -264,16 +290,17 @@ class Attempt:
             except GeneratorExit:
                 self._let_go(waiter, loop, owner)
                 raise
-            except asyncio.CancelledError:
+            except asyncio.CancelledError as cancelled:
                 self._cancelled_by_caller = True
-            if waiter is not None and not waiter.done():
+                self._message = cancelled.args[0] if cancelled.args else None
+            if self._fut_waiter is not None and not waiter.done():
                 continue
             try:
-                waiter = self._step(_end_of(waiter), loop)
+                waiter = self._step(self._end_of(waiter), loop)
             except (Exception, asyncio.CancelledError):  # noqa: BLE001 -- StopIteration too: it has ended
                 break
             self._wait_for(waiter)
-        late = asyncio.CancelledError() if self._cancelled_by_caller else TimeIsUpError()
+        late = self._cancellation() if self._cancelled_by_caller else TimeIsUpError()
         if not self._over:
             self._let_go(waiter, loop, owner)
         try:
@@ -286,8 +313,7 @@ class Attempt:
             self._over = True
             self.steps.close()
             return
-        if not self._requests:
-            self.cancel()
+        self._end()
         if self._fut_waiter is not None:
             self._fut_waiter._asyncio_future_blocking = True
         self._is_up = self._cancelled_by_caller = False
@@ -305,6 +331,24 @@ class Attempt:
                 task.exception()
 
         task.add_done_callback(ended)
+
+    def _end(self) -> None:
+        # Once: a second time would cut short its cleaning up.
+        if not self._is_to_end:
+            self._is_to_end = True
+            self.cancel()
+
+    def _end_of(self, waiter: Any) -> BaseException | None:
+        """What the coroutine is to be resumed with, now that what it waited for is over."""
+        if waiter is None:
+            return None
+        if self._fut_waiter is None:
+            return RuntimeError(f"Task got bad yield: {waiter!r}")
+        try:
+            waiter.result()
+        except BaseException as error:  # noqa: BLE001 -- it is the coroutine's
+            return error
+        return None
 
     async def _outlive(self, waiter: Any, loop: Loop, owner: Owner) -> Any:
         return await self.go_on(waiter, loop=loop, timer=None, owner=owner)
@@ -345,9 +389,9 @@ class _Pause:
         """The caller's task is being cancelled. It is woken even if what it waits for resists."""
         attempt = self._attempt
         waiter = attempt._fut_waiter
-        attempt._cancelled_by_caller = True
-        attempt.cancel(msg)
-        self.interrupt(waiter)
+        attempt.cancelled_by_caller(msg)
+        if not attempt._is_orphan:
+            self.interrupt(waiter)
         return True
 
     def done(self) -> bool:
@@ -364,14 +408,3 @@ class _Pause:
         """Wake the task now, whatever becomes of what it waits for. If that has happened, it will be woken anyway."""
         if waiter is not None and waiter.remove_done_callback(self._wake):
             self._attempt.get_loop().call_soon(self._wake, self, context=self._context)
-
-
-def _end_of(waiter: Any) -> BaseException | None:
-    """What the coroutine is to be resumed with, now that what it waited for is over."""
-    if waiter is None:
-        return None
-    try:
-        waiter.result()
-    except BaseException as error:  # noqa: BLE001 -- it is the coroutine's
-        return error
-    return None

@@ -47,8 +47,8 @@ async def make_attempt(
     except StopIteration as stop:
         attempt.has_returned(loop)
         return stop.value
-    except BaseException:
-        attempt.has_ended(loop)
+    except BaseException as error:
+        attempt.has_ended(loop, error)
         raise
     finally:
         swap_task(loop, host)

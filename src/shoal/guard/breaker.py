@@ -254,10 +254,14 @@ class Breaker:
             self._become_open(now, reason)
 
     def _become_open(self, now: float, reason: str) -> None:
+        jitter = self._rng.random()
+        if self.state == "open":
+            # Whatever ran in the middle of that, a finaliser that called the same dependency, has opened it.
+            return
         pause = self._next_pause
         self._next_pause = min(self._settings.longest_open, 2 * pause)
         # Equal jitter: half of the pause is certain, so that a crowd of pods neither returns at once nor too early.
-        self.opens_at = now + pause / 2 + self._rng.random() * pause / 2
+        self.opens_at = now + pause / 2 + jitter * pause / 2
         self._leases = _NONE
         self.closed_ticket = None
         self._enter("open", now, reason)

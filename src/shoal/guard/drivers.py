@@ -39,7 +39,8 @@ def call(pipeline: Pipeline, fn: Function, args: Args, kwargs: Kwargs) -> Any:
     cells = pipeline.cells
     at = pipeline.now()
     ticket = cells.ticket
-    if ticket and cells.entered - cells.left < cells.ceiling and at < _deadline():
+    # The deadline first: between the comparison and the step that follows no thread may come in, as it may at a call.
+    if at < _deadline() and ticket and cells.entered - cells.left < cells.ceiling:
         cells.entered += 1
         attempted = fn
     else:
@@ -149,8 +150,8 @@ async def acall(  # noqa: C901 -- all a call that goes well comes to, without a 
                 value = stop.value
                 if attempt.was_touched:
                     attempt.has_returned(loop)
-            except BaseException:
-                attempt.has_ended(loop)
+            except BaseException as error:
+                attempt.has_ended(loop, error)
                 raise
             finally:
                 swap_task(loop, host)

@@ -232,8 +232,12 @@ class Pipeline:
                 wait = None
             else:
                 # Cut short by the caller's deadline, after less time than answers take: no fault of the dependency's.
-                given = until - began
-                short = kind == "timeout" and given < self.timeout and given < (self.cells.quantile(0.95) or 0.0)
+                # Compared as sums: of two differences of times, one may be rounded down.
+                short = (
+                    kind == "timeout"
+                    and until < began + self.timeout
+                    and until - began < (self.cells.quantile(0.95) or 0.0)
+                )
                 self._record(ticket, outcome, kind, words, took=now - began, now=now, short=short)
                 wait = self._wait(outcome, attempt, asked, now=now, until=until) if repeatable else None
                 if wait is None:

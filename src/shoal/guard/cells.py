@@ -9,6 +9,9 @@ from array import array
 # A power of two, so that a bit mask finds the place. Enough for a 95th percentile that is not a single call.
 LATENCIES = 64
 
+# One object for all of them.
+_NEVER = -math.inf
+
 
 class Cells:
     """Plain numbers that only ever grow, and the limits a call is compared with.
@@ -40,9 +43,9 @@ class Cells:
         self.left = 0
         self.ceiling = sys.maxsize
         self.answered = 0
-        self.answered_at = -math.inf
+        self.answered_at = _NEVER
         self.latencies = array("f", bytes(4 * LATENCIES))
-        self.turns_at = -math.inf
+        self.turns_at = _NEVER
         self.slow_after = math.inf
 
     def answer(self, seconds: float) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from types import CoroutineType
 from typing import Any, TypeAlias
 
-from .attempt import Attempt, swap_task
+from .attempt import CURRENT_TASKS, Attempt
 from .attempts import go_on, make_attempt
 from .cells import LATENCIES
 from .deadlines import UNTIL, deadline
@@ -137,11 +137,12 @@ async def acall(  # noqa: C901 -- all a call that goes well comes to, without a 
         if pipeline.timeout == last_moment == _NEVER:
             value = await attempted(*args, **kwargs)
         elif type(steps := attempted(*args, **kwargs)) is CoroutineType:
-            # What `make_attempt` does, once more: here it saves a fifth of what a call costs.
+            # What `make_attempt` does, once more: here it saves a fourth of what a call costs.
             attempt = Attempt()
             attempt.steps = steps
             loop = get_running_loop()
-            host = swap_task(loop, attempt)
+            host = CURRENT_TASKS.get(loop)
+            CURRENT_TASKS[loop] = attempt
             try:
                 waiter = steps.send(None)
                 value = _NOT_YET
@@ -154,7 +155,10 @@ async def acall(  # noqa: C901 -- all a call that goes well comes to, without a 
                 attempt.has_ended(loop, error)
                 raise
             finally:
-                swap_task(loop, host)
+                if host is None:
+                    del CURRENT_TASKS[loop]
+                else:
+                    CURRENT_TASKS[loop] = host
                 # Or the task, its exception and this frame would keep each other alive.
                 del host
             if value is _NOT_YET:

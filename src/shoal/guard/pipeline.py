@@ -32,6 +32,7 @@ Sleep: TypeAlias = Callable[[float], None]
 AsyncSleep: TypeAlias = Callable[[float], Awaitable[None]]
 
 _LONGEST_ERROR = 200
+_NEVER = -math.inf
 
 _REASONS: dict[type[CallRejectedError], Refusal] = {
     BreakerOpenError: "breaker",
@@ -128,7 +129,7 @@ class Pipeline:
         self._shadow = shadow
         self._gil_is_off = gil_is_off()
         self._careful = shadow or self._gil_is_off
-        self._failed_at = -math.inf
+        self._failed_at = _NEVER
         self._last_error: str | None = None
         self._set_ticket(clock.now())
 
@@ -293,7 +294,7 @@ class Pipeline:
                 breaker_state=state,
                 since=max(0.0, now - self.breaker.since),
                 last_error=self._last_error if bad or state != "closed" else None,
-                age=None if heard == -math.inf else max(0.0, now - heard),
+                age=None if heard == _NEVER else max(0.0, now - heard),
             )
 
     def may_retry(self, now: float) -> bool:

@@ -6,6 +6,7 @@ import math
 from array import array
 
 _MASK = 0xFFFFFFFF
+_NEVER = -math.inf
 
 
 class Window:
@@ -30,7 +31,7 @@ class Window:
         self._buckets = buckets
         # One flat array, since guards are many: bucket after bucket, one number for each series.
         self._marks = array("I", bytes(4 * buckets * series))
-        self._index = -math.inf
+        self._index = _NEVER
 
     @property
     def turns_at(self) -> float:

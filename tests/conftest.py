@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
+
+_START_SERVERS = {"integrations/databases", "integrations/kafka", "lab/faults", "lab/platform"}
 
 # What CI need not have: a network of some kind, an account of some kind, and data that is not part of the repository.
 _MAY_BE_ABSENT = ("no IPv6", "recorded traces", "only root")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What starts a database, a broker or a cache is left to `make test`."""
+    """What starts a database, a broker, a cache, a proxy or pods is left to `make test`."""
     for item in items:
-        if item.path.parent.name in {"databases", "kafka"} and item.path.parent.parent.name == "integrations":
+        if item.path.parent.relative_to(Path(__file__).parent).as_posix() in _START_SERVERS:
             item.add_marker("server")
 
 

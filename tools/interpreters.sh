@@ -30,8 +30,9 @@ for version in ${*:-3.12 3.13 3.14 3.15}; do
         "$home/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . -e lab
         cp requirements/dev.txt "$home/dev.txt"
     fi
-    # What starts servers and pods has nothing to learn from another interpreter, and takes most of the time.
-    "$home/bin/python" -m pytest -q -m "not lab and not server" --ignore tests/lab
+    # What starts servers and pods, and what reads documents, has nothing to learn from another interpreter.
+    "$home/bin/python" -m pytest -q -m "not lab and not server" --ignore tests/lab \
+        --ignore tests/test_benchmarks.py --ignore tests/test_docs.py --ignore tests/test_packaging.py
     ran=$((ran + 1))
 done
 echo "newer interpreters tested: $ran"

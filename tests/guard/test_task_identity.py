@@ -1073,7 +1073,8 @@ def run(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> Ite
 
 
 def test_every_ending_on_every_loop(run: Run) -> None:
-    guard = Guard("auth", timeout=0.05, attempts=1, breaker=None)
+    patient = Guard("auth", timeout=60.0, attempts=1, breaker=None)
+    hasty = Guard("auth", timeout=0.05, attempts=1, breaker=None)
     cleaned: list[str] = []
     go_on = asyncio.Event()
 
@@ -1095,19 +1096,19 @@ def test_every_ending_on_every_loop(run: Run) -> None:
 
     async def scenario() -> None:
         caller = current()
-        assert await guard.arun(call, "ends") == "ends"
+        assert await patient.arun(call, "ends") == "ends"
         with pytest.raises(ExceptionGroup) as failed:
-            await guard.arun(call, "fails")
+            await patient.arun(call, "fails")
         assert failed.group_contains(ConnectionResetError)
         with pytest.raises(DeadlineExceededError):
-            await guard.arun(call, "hangs")
+            await hasty.arun(call, "hangs")
         with pytest.raises(TimeoutError) as caught:
             async with asyncio.timeout(0.01):
-                await guard.arun(call, "hangs")
+                await patient.arun(call, "hangs")
         assert not isinstance(caught.value, DeadlineExceededError)
         with pytest.raises(DeadlineExceededError):
-            await guard.arun(call, "resists")
-        assert guard.in_flight == 1
+            await hasty.arun(call, "resists")
+        assert hasty.in_flight == 1
         go_on.set()
         await turns(10)
         assert current() is caller
@@ -1117,12 +1118,14 @@ def test_every_ending_on_every_loop(run: Run) -> None:
     run(scenario)
 
     assert cleaned == ["hangs", "hangs", "resists"]
-    assert (guard.counters.orphans, guard.in_flight, guard.counters.calls) == (1, 0, 5)
+    assert (patient.counters.orphans, patient.in_flight, patient.counters.calls) == (0, 0, 3)
+    assert (hasty.counters.orphans, hasty.in_flight, hasty.counters.calls) == (1, 0, 2)
 
 
 def test_many_calls_of_all_endings_on_every_loop(run: Run) -> None:
-    outer = Guard("outer", timeout=0.2, attempts=1, breaker=None, limit=None)
-    inner = Guard("inner", timeout=0.05, attempts=2, breaker=None, limit=None, budget=None)
+    outer = Guard("outer", timeout=60.0, attempts=1, breaker=None, limit=None)
+    patient = Guard("inner", timeout=60.0, attempts=1, breaker=None, limit=None)
+    hasty = Guard("inner", timeout=0.1, attempts=2, breaker=None, limit=None, budget=None)
 
     async def call(number: int) -> int:
         kind = number % 5
@@ -1140,7 +1143,8 @@ def test_many_calls_of_all_endings_on_every_loop(run: Run) -> None:
         return number
 
     async def scenario() -> None:
-        calls = [outer.arun(inner.arun, call, number) for number in range(100)]
+        inner = [patient, patient, patient, patient, hasty] * 20
+        calls = [outer.arun(guard.arun, call, number) for number, guard in enumerate(inner)]
         results = await asyncio.gather(*calls, return_exceptions=True)
         expected = [int, int, TimeoutError, ConnectionResetError, DeadlineExceededError]
         assert [type(result) for result in results] == expected * 20
@@ -1148,23 +1152,24 @@ def test_many_calls_of_all_endings_on_every_loop(run: Run) -> None:
 
     run(scenario)
 
-    assert inner.in_flight == outer.in_flight == 0
-    assert inner.counters.calls == outer.counters.calls == 100
+    assert patient.in_flight == hasty.in_flight == outer.in_flight == 0
+    assert (patient.counters.calls, hasty.counters.calls, outer.counters.calls) == (80, 20, 100)
+    assert hasty.counters.attempts_timeout == 40
 
 
 @pytest.mark.parametrize("to_thread", [asyncio.to_thread, anyio.to_thread.run_sync], ids=["asyncio", "anyio"])
 def test_threads_can_be_waited_for_and_not_waited_for(run: Run, to_thread: Callable[..., Awaitable[Any]]) -> None:
-    guard = Guard("auth", timeout=0.05, attempts=1)
+    patient, hasty = Guard("auth", timeout=60.0, attempts=1), Guard("auth", timeout=0.05, attempts=1)
     go_on = threading.Event()
     variable = contextvars.ContextVar("variable", default="unset")
 
     async def scenario() -> None:
         variable.set("the caller's")
-        assert await guard.arun(to_thread, variable.get) == "the caller's"
+        assert await patient.arun(to_thread, variable.get) == "the caller's"
         with pytest.raises(ZeroDivisionError):
-            await guard.arun(to_thread, lambda: 1 / 0)
+            await patient.arun(to_thread, lambda: 1 / 0)
         with pytest.raises(DeadlineExceededError):
-            await guard.arun(to_thread, go_on.wait)
+            await hasty.arun(to_thread, go_on.wait)
         go_on.set()
         # Whatever the thread reports now finds nobody.
         assert await asyncio.to_thread(int) == 0
@@ -1172,7 +1177,7 @@ def test_threads_can_be_waited_for_and_not_waited_for(run: Run, to_thread: Calla
 
     run(scenario)
 
-    assert guard.in_flight == 0
+    assert patient.in_flight == hasty.in_flight == 0
 
 
 def test_a_loop_that_ends_cancels_what_was_let_go_and_waits_for_it(run: Run) -> None:
@@ -1534,8 +1539,8 @@ async def test_an_aiohttp_request_can_be_ended_from_outside(path: str, who: str,
     guard = Guard("auth", timeout=0.05 if who == "the guard" else 30.0, attempts=1)
     call = asyncio.create_task(guard.arun(fetch, session, url + path, UNHURRIED))
 
-    await script.arrived.wait()
     if who == "the caller":
+        await script.arrived.wait()
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
@@ -1583,6 +1588,9 @@ Program = tuple[Any, ...]
 Part = Callable[[], Awaitable[None]]
 
 wholes = st.integers(0, 4)
+
+# Seconds, so that the shortest wait is still longer than what timers are early by.
+UNIT = 2.0**16
 leaves: st.SearchStrategy[Program] = st.one_of(
     st.tuples(st.sampled_from(["sleep", "sleep and fail"]), wholes),
     st.tuples(st.just("sleep"), wholes),
@@ -1647,10 +1655,10 @@ class Machine:
 
     def make(self, program: Program) -> Part:  # noqa: C901 -- what it consists of is a case for each kind of part
         at, self._next = self._next, self._next + 2
-        assume(at < 36)
+        assume(at < 34)
         kind, *rest = program
         whole = next((part for part in rest if isinstance(part, int)), 0)
-        length, moment = whole + 2.0**-at, 2.0 ** -(at + 1)
+        length, moment = (whole + 2.0**-at) * UNIT, 2.0 ** -(at + 1) * UNIT
         parts = [self.make(part) for part in rest if isinstance(part, tuple)]
 
         async def first() -> None:
@@ -1797,10 +1805,10 @@ def assert_does_the_same(
 
     async def scenario(machine: Machine) -> None:
         caller, part = current(), machine.make(machine.program)
-        cancel_at = None if cancel is None else cancel + 0.5
-        outcomes.append(await outcome_of(machine, part, limit=whole + 0.25, cancel_at=cancel_at))
+        cancel_at = None if cancel is None else (cancel + 0.5) * UNIT
+        outcomes.append(await outcome_of(machine, part, limit=(whole + 0.25) * UNIT, cancel_at=cancel_at))
         outcomes.append(f"at {asyncio.get_running_loop().time()}")
-        await asyncio.sleep(100.0)
+        await asyncio.sleep(100.0 * UNIT)
         assert asyncio.all_tasks() == {caller}
 
     jumping(scenario(plain))

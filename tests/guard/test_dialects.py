@@ -96,3 +96,11 @@ def test_of_what_sqlalchemy_wraps_the_inner_error_is_told() -> None:
 def test_a_number_of_the_operating_systems_is_not_kafkas() -> None:
     """13 is a lost connection to Kafka, and a permission that is lacking here."""
     assert error_type(PermissionError(13, "Permission denied")) == "other"
+
+
+def test_pythons_own_error_inside_says_more_than_what_a_library_calls_it() -> None:
+    error = redis.exceptions.ConnectionError("Error connecting to cache:6379.")
+    error.__cause__ = ConnectionRefusedError(111, "Connect call failed")
+
+    assert error_type(error) == "connect"
+    assert never_sent(error)

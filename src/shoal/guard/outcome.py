@@ -125,10 +125,8 @@ def error_type(error: BaseException) -> ErrorType:
             return "connect"
         if isinstance(link, ConnectionError | EOFError) or _has_errno(link, _RESET):
             return "reset"
-        kind = kind_in_dialect(link)
-        if kind is not None:
-            return kind
-    return "other"
+    # What a library calls it comes second: Python's own error inside, where there is one, says more.
+    return next((kind for link in _causes(error) if (kind := kind_in_dialect(link)) is not None), "other")
 
 
 def never_sent(error: BaseException) -> bool:

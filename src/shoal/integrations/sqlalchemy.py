@@ -52,9 +52,11 @@ class GuardedEngine:
     `engine.execution_options(isolation_level="SERIALIZABLE")`.
 
     >>> from sqlalchemy import create_engine, text
-    >>> database = GuardedEngine(create_engine("sqlite://"), guard=Guard("database", timeout=0.5))
+    >>> engine = create_engine("sqlite://")
+    >>> database = GuardedEngine(engine, guard=Guard("database", timeout=0.5))
     >>> database.run(lambda connection: connection.execute(text("SELECT 1")).scalar())
     1
+    >>> engine.dispose()
     """
 
     __slots__ = ("engine", "guard")

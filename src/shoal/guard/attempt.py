@@ -14,49 +14,19 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import sys
 from collections.abc import Callable, Coroutine, Generator
 from types import coroutine
 from typing import Any, Protocol, TypeAlias
 
+from .current_task import Loop, swap_task
+from .pause import Pause
 from .sweeper import Timer
 
 # Turns of the event loop a cancelled attempt gets to end in before it is let go. Well-behaved code takes two or three,
 # and a few more for each guard inside; in that time it gives back what its caller lent it, such as a connection.
 _TURNS = 10
 
-Loop: TypeAlias = asyncio.AbstractEventLoop
 Steps: TypeAlias = Coroutine[Any, Any, Any]
-
-if sys.version_info < (3, 14):
-    # What asyncio's own functions for it read and write; they take two to four times as long.
-    CURRENT_TASKS: Any = asyncio.tasks._current_tasks  # type: ignore[attr-defined]
-else:
-
-    class _CurrentTasks:
-        """The current task of each loop, where there is no dictionary of them any more."""
-
-        def get(self, loop: Loop) -> Any:
-            return asyncio.current_task(loop)
-
-        def __setitem__(self, loop: Loop, task: Any) -> None:
-            asyncio.tasks._swap_current_task(loop, task)
-
-        def __delitem__(self, loop: Loop) -> None:
-            asyncio.tasks._swap_current_task(loop, None)
-
-    CURRENT_TASKS: Any = _CurrentTasks()
-
-
-def swap_task(loop: Loop, task: Any) -> Any:
-    """Make *task* the current one of the loop, or with None no task; returns which it was."""
-    before = CURRENT_TASKS.get(loop)
-    if task is None:
-        del CURRENT_TASKS[loop]
-    else:
-        CURRENT_TASKS[loop] = task
-    return before
-
 
 # An event loop holds its tasks weakly; without this an orphan could be collected half-way.
 _orphans: set[asyncio.Task[Any]] = set()
@@ -102,7 +72,7 @@ class Attempt:
     _error: BaseException | None = None
     name = "guarded call"
     steps: Steps
-    _pause: _Pause | None = None
+    _pause: Pause | None = None
 
     # What a coroutine may ask of its current task.
 
@@ -223,7 +193,7 @@ class Attempt:
         always its caller.
         """
         self._loop = loop
-        self._pause = pause = _Pause(self)
+        self._pause = pause = Pause(self)
         error: BaseException | None = None
         try:
             while True:
@@ -367,59 +337,3 @@ class Attempt:
 
     async def _outlive(self, waiter: Any, loop: Loop, owner: Owner) -> Any:
         return await self.go_on(waiter, loop=loop, timer=None, owner=owner)
-
-
-class _Pause:
-    """What the caller's task waits for instead of what the coroutine waits for, so that it can be woken without it.
-
-    A future by the protocol that `asyncio.isfuture` describes. The callback that the task adds goes to the real future,
-    so that its end wakes the task directly.
-    """
-
-    __slots__ = ("_asyncio_future_blocking", "_attempt", "_context", "_wake")
-
-    _asyncio_future_blocking: bool
-    _wake: Callable[[Any], object]
-    _context: contextvars.Context | None
-
-    def __init__(self, attempt: Attempt) -> None:
-        self._attempt = attempt
-
-    def get_loop(self) -> Any:
-        """The loop of the real future, which the task compares with its own."""
-        return self._attempt._fut_waiter.get_loop()
-
-    def add_done_callback(self, fn: Callable[[Any], object], *, context: contextvars.Context | None = None) -> None:
-        """The task asks to be woken."""
-        self._wake = fn
-        self._context = context
-        self._attempt._fut_waiter.add_done_callback(fn, context=context)
-
-    def remove_done_callback(self, fn: Callable[[Any], object]) -> int:
-        """A guard around this one wakes the task itself."""
-        removed: int = self._attempt._fut_waiter.remove_done_callback(fn)
-        return removed
-
-    def cancel(self, msg: object = None) -> bool:
-        """The caller's task is being cancelled. It is woken even if what it waits for resists."""
-        attempt = self._attempt
-        waiter = attempt._fut_waiter
-        attempt.cancelled_by_caller(msg)
-        if not attempt._is_orphan:
-            self.interrupt(waiter)
-        return True
-
-    def done(self) -> bool:
-        """Whether what the coroutine waits for is over."""
-        over: bool = self._attempt._fut_waiter.done()
-        return over
-
-    def result(self) -> object:
-        """How that ended; None while it has not, which is what the task is woken with by `interrupt`."""
-        waiter = self._attempt._fut_waiter
-        return waiter.result() if waiter.done() else None
-
-    def interrupt(self, waiter: Any) -> None:
-        """Wake the task now, whatever becomes of what it waits for. If that has happened, it will be woken anyway."""
-        if waiter is not None and waiter.remove_done_callback(self._wake):
-            self._attempt.get_loop().call_soon(self._wake, self, context=self._context)

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 from shoal.errors import DeadlineExceededError
 
-from .attempt import Attempt, TimeIsUpError, swap_task
+from .attempt import Attempt, TimeIsUpError
+from .current_task import swap_task
 from .deadlines import UNTIL
 from .pipeline import Pipeline
 from .sweeper import start_timer

@@ -13,9 +13,10 @@ from collections.abc import Callable, Coroutine
 from types import CoroutineType
 from typing import Any, TypeAlias
 
-from .attempt import CURRENT_TASKS, Attempt
+from .attempt import Attempt
 from .attempts import go_on, make_attempt
 from .cells import LATENCIES
+from .current_task import CURRENT_TASKS
 from .deadlines import UNTIL, deadline
 from .pipeline import Pipeline
 

@@ -20,8 +20,8 @@ from .cells import Cells
 from .deadlines import UNTIL
 from .dialects import ErrorType
 from .fault import Fault
+from .gil import gil_is_off
 from .health import GuardHealth, status_of
-from .locks import gil_is_off
 from .outcome import Classifier, Outcome, error_type, retry_after
 from .retry import RetryPolicy, was_retried
 from .shedding import Shedding
